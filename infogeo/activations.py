@@ -1,0 +1,198 @@
+"""What a transformer computed on one text, as arrays: the first stage of the path.
+
+Layer ``0`` is the embedding output; layer ``l`` is the residual stream after block ``l``, before any final norm.
+Attention of block ``l`` (counted from 1) belongs to the step from layer ``l - 1`` to layer ``l``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infogeo._checks import FloatArray, IntArray, check_shape, frozen
+from infogeo.errors import ArgumentError, DomainError
+from infogeo.results import Result, Source
+
+Pooling = Literal["mean", "first", "last"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayerActivations(Result):
+    """Hidden states and attention of one text, with its words aligned to tokens.
+
+    There is no padding: a text captured in a batch comes back with its own tokens only. Special tokens
+    (begin, end, class) are kept, since attention looks at them, and marked, so that no word contains one.
+    """
+
+    text: str
+    words: tuple[str, ...]
+    """Word occurrences in order of the text (n)."""
+    word_spans: IntArray
+    """(n, 2) first and one-past-last character of each word in ``text``."""
+    tokens: tuple[str, ...]
+    """Tokens as the tokenizer names them (T)."""
+    token_ids: IntArray
+    """(T,)"""
+    token_spans: IntArray
+    """(T, 2) characters of each token in ``text``; (0, 0) for a special token."""
+    token_words: IntArray
+    """(T,) index of the word a token belongs to; -1 for special tokens and tokens outside every word."""
+    special: NDArray[np.bool_]
+    """(T,) True for special tokens."""
+    hidden_states: NDArray[np.floating[Any]]
+    """(L + 1, T, d) residual stream; index 0 the embedding output, index l after block l."""
+    attention: NDArray[np.floating[Any]] | None
+    """(A, H, T, T) attention probabilities of the blocks in ``attention_layers``, row = query; None if not captured."""
+    attention_layers: tuple[int, ...]
+    """(A) blocks, counted from 1, that the attention maps belong to."""
+    causal: bool
+    """True if a token attends only to itself and earlier tokens."""
+    source: Source
+
+    def __post_init__(self) -> None:
+        n, t = len(self.words), len(self.tokens)
+        check_shape("word_spans", self.word_spans, (n, 2))
+        check_shape("token_ids", self.token_ids, (t,))
+        check_shape("token_spans", self.token_spans, (t, 2))
+        check_shape("token_words", self.token_words, (t,))
+        check_shape("special", self.special, (t,))
+        check_shape("hidden_states", self.hidden_states, (None, t, None))
+        bad = ~np.isfinite(self.hidden_states).all(axis=(1, 2))
+        if bad.any():
+            raise DomainError(
+                f"hidden_states: layer {int(np.flatnonzero(bad)[0])} holds NaN or infinity; "
+                "the model's weights or its number format (float16 overflows in some models) are at fault, "
+                "load it with dtype float32"
+            )
+        if self.attention is not None:
+            check_shape("attention", self.attention, (len(self.attention_layers), None, t, t))
+        missing = set(range(n)) - set(self.token_words.tolist())
+        if missing:
+            word = min(missing)
+            raise DomainError(
+                f"word {word} ({self.words[word]!r}) has no token of its own; split the text into words differently"
+            )
+        for name in ("word_spans", "token_ids", "token_spans", "token_words", "special", "hidden_states", "attention"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, frozen(getattr(self, name)))
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks L; hidden states have one layer more."""
+        return int(self.hidden_states.shape[0]) - 1
+
+    @property
+    def n_heads(self) -> int:
+        """Number of attention heads, 0 if attention was not captured."""
+        return 0 if self.attention is None else int(self.attention.shape[1])
+
+    @property
+    def dimension(self) -> int:
+        """Width d of the residual stream."""
+        return int(self.hidden_states.shape[2])
+
+    def check_layer(self, layer: int) -> int:
+        """The layer as a non-negative number; negative ones count from the last."""
+        resolved = layer + self.n_layers + 1 if layer < 0 else layer
+        if not 0 <= resolved <= self.n_layers:
+            raise ArgumentError(
+                f"layer {layer} does not exist: this model has layers 0 (embedding) to {self.n_layers} (last block)"
+            )
+        return resolved
+
+    def pooling_matrix(self, pooling: Pooling = "mean") -> FloatArray:
+        """Weights (n, T) that turn token vectors into word vectors; each row sums to one."""
+        owns = self.token_words[None, :] == np.arange(len(self.words))[:, None]
+        if pooling == "mean":
+            weights = owns / owns.sum(axis=1, keepdims=True)
+        elif pooling in ("first", "last"):
+            t = len(self.tokens)
+            position = np.argmax(owns, axis=1) if pooling == "first" else t - 1 - np.argmax(owns[:, ::-1], axis=1)
+            weights = np.zeros(owns.shape)
+            weights[np.arange(len(self.words)), position] = 1.0
+        else:
+            raise ArgumentError(f"pooling {pooling!r} does not exist; choose mean, first or last")
+        return weights.astype(np.float64)
+
+    def word_vectors(self, layer: int, *, pooling: Pooling = "mean") -> FloatArray:
+        """Vectors (n, d) of the words at a layer, pooled over each word's tokens, in float64."""
+        states = self.hidden_states[self.check_layer(layer)].astype(np.float64)
+        return self.pooling_matrix(pooling) @ states
+
+    def word_attention(self) -> FloatArray:
+        """Attention (A, H, n, n) between words: mean over the source word's tokens, sum over the target word's.
+
+        Rows sum to one less the attention paid to special tokens (and tokens outside every word), which is
+        left out and not renormalised. After Clark et al. 2019, section 4.1.
+        """
+        if self.attention is None:
+            raise ArgumentError("attention was not captured; capture it with attention=True")
+        rows = self.pooling_matrix("mean")
+        columns = (rows > 0).astype(np.float64)
+        pooled: FloatArray = rows @ self.attention.astype(np.float64) @ columns.T
+        return pooled
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        names = [self.words[w] if w >= 0 else "" for w in self.token_words]
+        columns = ("token", "id", "first", "end", "word", "special")
+        spans = self.token_spans.tolist()
+        table = zip(self.tokens, self.token_ids.tolist(), spans, names, self.special.tolist(), strict=True)
+        return columns, [(t, i, s[0], s[1], w, sp) for t, i, s, w, sp in table]
+
+    def summary(self) -> str:
+        heads = f", {self.n_heads} heads" if self.attention is not None else ", no attention"
+        return (
+            f"LayerActivations of {len(self.words)} words in {len(self.tokens)} tokens: "
+            f"{self.n_layers} blocks of width {self.dimension}{heads} ({self.source.model})"
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AffinityMatrix(Result):
+    """Non-negative weights between words where larger means closer; row = the word that looks, column = looked at."""
+
+    values: FloatArray
+    """(n, n), finite and non-negative."""
+    words: tuple[str, ...]
+    name: str
+    """What it is, for example ``attention of block 3, head 9``."""
+    directed: bool
+    """False if the matrix is symmetric by construction."""
+    level: Literal["occurrence", "type"] = "occurrence"
+    layer: int | None = None
+    """Block counted from 1, None if several."""
+    head: int | None = None
+    """Head counted from 1, None if several."""
+    outside: FloatArray | None = None
+    """(n,) weight each row gave to special tokens, left out of ``values``; None where it has no meaning."""
+    source: Source
+
+    def __post_init__(self) -> None:
+        n = len(self.words)
+        check_shape("values", self.values, (n, n))
+        if not np.isfinite(self.values).all() or (self.values < 0).any():
+            raise DomainError(f"{self.name}: an affinity must be finite and non-negative, larger for closer words")
+        if not self.directed and not np.allclose(self.values, self.values.T, rtol=1e-9, atol=1e-12):
+            raise DomainError(f"{self.name}: said to be undirected, but the matrix is not symmetric")
+        object.__setattr__(self, "values", frozen(self.values))
+        if self.outside is not None:
+            check_shape("outside", self.outside, (n,))
+            object.__setattr__(self, "outside", frozen(self.outside))
+
+    def symmetrized(self) -> AffinityMatrix:
+        """The mean of the matrix and its transpose, as an undirected affinity."""
+        return AffinityMatrix(
+            values=(self.values + self.values.T) / 2, words=self.words, name=f"{self.name}, symmetrized",
+            directed=False, level=self.level, layer=self.layer, head=self.head, outside=self.outside,
+            source=self.source,
+        )
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        table = [(w, *row) for w, row in zip(self.words, self.values.tolist(), strict=True)]
+        return ("from", *self.words), table
+
+    def summary(self) -> str:
+        return f"AffinityMatrix of {len(self.words)} words: {self.name}"

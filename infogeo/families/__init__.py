@@ -1,0 +1,1 @@
+"""Families of probability distributions: frozen, batched dataclasses."""
