@@ -115,12 +115,12 @@ class LayerActivations(Result):
             weights[np.arange(len(self.words)), position] = 1.0
         else:
             raise ArgumentError(f"pooling {pooling!r} does not exist; choose mean, first or last")
-        return weights.astype(np.float64)
+        return np.asarray(weights, dtype=np.float64)
 
     def word_vectors(self, layer: int, *, pooling: Pooling = "mean") -> FloatArray:
         """Vectors (n, d) of the words at a layer, pooled over each word's tokens, in float64."""
         states = self.hidden_states[self.check_layer(layer)].astype(np.float64)
-        return self.pooling_matrix(pooling) @ states
+        return np.asarray(self.pooling_matrix(pooling) @ states)
 
     def word_attention(self) -> FloatArray:
         """Attention (A, H, n, n) between words: mean over the source word's tokens, sum over the target word's.

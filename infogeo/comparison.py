@@ -1,60 +1,332 @@
-"""How well two descriptions of the same words agree."""
+"""Compare the distances between words with many affinities: per layer and head, and over sentences.
+
+The coefficients themselves, and what holds for all of them, are in :mod:`infogeo.agreement`; their names can be
+imported from here too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from infogeo.results import Result, Source
+import numpy as np
+from numpy.typing import NDArray
+
+from infogeo import _resampling as kernels
+from infogeo._checks import FloatArray
+from infogeo._pairs import (
+    Rng,
+    as_square,
+    check_count,
+    check_enough_words,
+    check_same_words,
+    joint_source,
+    kendall_tau,
+    label,
+    permutation_options,
+    symmetrized,
+)
+from infogeo.activations import AffinityMatrix
+from infogeo.agreement import Comparison as Comparison
+from infogeo.agreement import Comparisons as Comparisons
+from infogeo.agreement import edge_jaccard as edge_jaccard
+from infogeo.agreement import kendall as kendall
+from infogeo.agreement import mantel_test as mantel_test
+from infogeo.agreement import spanning_tree_overlap as spanning_tree_overlap
+from infogeo.agreement import spearman as spearman
+from infogeo.agreement import top_edge_jaccard as top_edge_jaccard
+from infogeo.errors import ArgumentError
+from infogeo.graphs import WordGraph, minimum_spanning_tree, top_edges
+from infogeo.words import DistanceMatrix
+
+STATISTICS = ("spearman", "kendall", "edge_jaccard", "spanning_tree_overlap")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison(Result):
-    """One number that compares two matrices or graphs, with what it takes to believe it."""
+def compare_graphs(
+    distance: DistanceMatrix,
+    affinities: Sequence[AffinityMatrix],
+    *,
+    edges: int | None = None,
+    permutations: int = 999,
+    rng: Rng = 0,
+) -> Comparisons:
+    """Compare the distances between the words of a text with several affinities, such as all heads of all layers.
 
-    statistic: str
-    """For example ``spearman``, ``kendall``, ``mantel``, ``edge_jaccard``, ``spanning_tree_overlap``."""
-    value: float
-    interval: tuple[float, float] | None = None
-    """Bootstrap interval, None where one sentence gives none."""
-    level: float | None = None
-    """Coverage of the interval, for example 0.95."""
-    p_value: float | None = None
-    n: int
-    """Sample size: word pairs, edges or sentences, as ``unit`` says."""
-    unit: str
-    left: str
-    """What is compared."""
-    reference: str
-    """What it is compared with."""
-    layer: int | None = None
-    head: int | None = None
-    source: Source
+    Each affinity, in the order given, has five rows: ``spearman``, ``kendall``, ``mantel`` (the same coefficient with
+    its permutation p-value), ``edge_jaccard`` (of the closest pairs, at equal edge count) and
+    ``spanning_tree_overlap``. The last three have one-sided p-values against shuffled words; all affinities and
+    statistics see the same permutations. The p-values are not corrected for the number of affinities.
 
-    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        return Comparisons((self,)).rows()
+    Parameters
+    ----------
+    distance : DistanceMatrix
+        n >= 3 words.
+    affinities : sequence of AffinityMatrix
+        Of the same words.
+    edges : int, optional
+        Number of closest pairs that ``edge_jaccard`` compares; n - 1 if not given. An affinity with fewer positive
+        pairs is compared at its own number, on both sides; the row's ``n`` tells it.
+    permutations : int
+        As in :func:`mantel_test`; 0 leaves the p-values and the ``mantel`` rows out.
+    rng : numpy Generator, seed or None
+
+    Returns
+    -------
+    Comparisons
+        What is undefined (a coefficient where one side is the same for all pairs, edges where no affinity is
+        positive) is no row, and is listed in ``undefined``.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no affinity, or its words differ, or an option is out of range.
+    DomainError
+        If there are fewer than three words.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from infogeo.activations import AffinityMatrix
+    >>> from infogeo.results import Source
+    >>> from infogeo.words import DistanceMatrix
+    >>> x = np.array([0., 1., 3., 7.])
+    >>> d = DistanceMatrix(values=np.abs(np.subtract.outer(x, x)), words=tuple("abcd"), measure="euclidean_distance",
+    ...                    symmetric=True, metric=True, source=Source())
+    >>> head = AffinityMatrix(values=np.exp(-d.values), words=d.words, name="head 1", directed=False, source=Source())
+    >>> for c in compare_graphs(d, [head]):
+    ...     print(c.statistic, round(c.value, 6), None if c.p_value is None else round(c.p_value, 3))
+    spearman 1.0 None
+    kendall 1.0 None
+    mantel 1.0 0.042
+    edge_jaccard 1.0 0.25
+    spanning_tree_overlap 1.0 0.083
+    """
+    permutations = check_count("permutations", permutations, 0)
+    found = _agreement(distance, affinities, edges)
+    p_values = found.p_values(permutations, np.random.default_rng(rng)) if permutations else {}
+    n = len(distance.words)
+    options = permutation_options(n, permutations, "greater") if permutations else {}
+    source = joint_source(distance, affinities[0], rng=rng if permutations else None, **options)
+    pairs = found.n_pairs
+    sizes = {"spearman": pairs, "kendall": pairs, "mantel": pairs, "spanning_tree_overlap": n - 1}
+    items = []
+    for h, affinity in enumerate(affinities):
+        for statistic, values in found.values(with_mantel=bool(permutations)):
+            if np.isfinite(values[h]):
+                p_value = float(p_values[statistic][h]) if statistic in p_values else None
+                items.append(Comparison(
+                    statistic=statistic, value=float(values[h]), p_value=p_value, left=label(distance),
+                    n=sizes.get(statistic, int(found.edges[h])), reference=label(affinity), layer=affinity.layer,
+                    unit="word pairs" if statistic in ("spearman", "kendall", "mantel") else "edges",
+                    head=affinity.head, source=source,
+                ))
+    return Comparisons(tuple(items), undefined=found.undefined)
+
+
+def compare_over_sentences(
+    sentences: Sequence[tuple[DistanceMatrix, Sequence[AffinityMatrix]]],
+    *,
+    edges: int | None = None,
+    resamples: int = 2000,
+    level: float = 0.95,
+    rng: Rng = 0,
+) -> Comparisons:
+    """Agreement of distances with affinities, averaged over sentences, with bootstrap intervals.
+
+    For each affinity the mean over sentences of ``spearman``, ``kendall``, ``edge_jaccard`` and
+    ``spanning_tree_overlap``, each sentence counting the same, and a percentile interval from resampling whole
+    sentences with replacement. All affinities see the same resamples. Percentile intervals of few sentences (below
+    about 20) are too narrow.
+
+    Parameters
+    ----------
+    sentences : sequence of (DistanceMatrix, sequence of AffinityMatrix)
+        At least two; the same measure and the same affinities in the same order for every sentence.
+    edges : int, optional
+        As in :func:`compare_graphs`, for every sentence n - 1 if not given. A sentence with fewer pairs of words is
+        compared with all of them.
+    resamples : int
+    level : float
+        Coverage of the intervals, between 0 and 1.
+    rng : numpy Generator, seed or None
+
+    Returns
+    -------
+    Comparisons
+        ``n`` the number of sentences behind a mean. Sentences of fewer than three words, and values that are
+        undefined in a sentence, are left out of the means and listed in ``undefined``; a mean with fewer than two
+        sentences is left out.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer than two sentences, if they are not alike, or an option is out of range.
+
+    References
+    ----------
+    .. [1] Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from infogeo.activations import AffinityMatrix
+    >>> from infogeo.results import Source
+    >>> from infogeo.words import DistanceMatrix
+    >>> def sentence(*x):
+    ...     values, words = np.abs(np.subtract.outer(x, x)), tuple(map(str, x))
+    ...     d = DistanceMatrix(values=values, words=words, measure="euclidean_distance", symmetric=True, metric=True,
+    ...                        source=Source())
+    ...     kernel = AffinityMatrix(values=np.exp(-values), words=words, name="kernel", directed=False, source=Source())
+    ...     return d, [kernel]
+    >>> table = compare_over_sentences([sentence(0., 1., 3.), sentence(0., 4., 5., 9.)])
+    >>> [(c.statistic, c.value, c.interval, c.n) for c in table][0]
+    ('spearman', 1.0, (1.0, 1.0), 2)
+    """
+    resamples = check_count("resamples", resamples, 1)
+    if not 0 < level < 1:
+        raise ArgumentError(f"level: found {level}, wanted a coverage between 0 and 1")
+    if len(sentences) < 2:
+        raise ArgumentError(f"found {len(sentences)} sentences, wanted at least two; compare_graphs takes one")
+    _check_alike(sentences)
+    undefined: list[str] = []
+    rows = []
+    for position, (distance, affinities) in enumerate(sentences):
+        if len(distance.words) < 3:
+            for affinity in affinities:
+                check_same_words(distance, affinity)
+            undefined.append(f"sentence {position}: {len(distance.words)} words, wanted at least three")
+            rows.append(np.full((len(STATISTICS), len(affinities)), np.nan))
+            continue
+        pairs = len(distance.words) * (len(distance.words) - 1) // 2
+        found = _agreement(distance, affinities, None if edges is None else min(check_count("edges", edges, 1), pairs))
+        rows.append(np.array([values for _, values in found.values(with_mantel=False)]))
+        undefined += [f"sentence {position}: {reason}" for reason in found.undefined]
+    values = np.array(rows)  # (sentences, statistics, affinities)
+    table = values.reshape(len(sentences), -1)
+    usable = np.isfinite(table)
+    intervals = np.full((table.shape[1], 2), np.nan)
+    generator = np.random.default_rng(rng)
+    for pattern in np.unique(usable, axis=1).T:
+        if pattern.sum() >= 2:
+            columns = (usable == pattern[:, None]).all(axis=0)
+            intervals[columns] = kernels.bootstrap_intervals(
+                table[np.ix_(pattern, columns)], resamples=resamples, level=level, rng=generator
+            )
+    distance, affinities = sentences[0]
+    source = dataclasses.replace(
+        joint_source(distance, affinities[0], rng=rng, sentences=len(sentences), resamples=resamples), text_hash=None
+    )
+    items = []
+    for h, affinity in enumerate(affinities):
+        for s, statistic in enumerate(STATISTICS):
+            column = s * len(affinities) + h
+            n = int(usable[:, column].sum())
+            if n < 2:
+                undefined.append(f"{statistic} with {label(affinity)}: defined in {n} sentences, wanted at least two")
+                continue
+            low, high = intervals[column].tolist()
+            items.append(Comparison(
+                statistic=statistic, value=float(table[usable[:, column], column].mean()), interval=(low, high),
+                level=level, n=n, unit="sentences", left=label(distance), reference=label(affinity),
+                layer=affinity.layer, head=affinity.head, source=source,
+            ))
+    return Comparisons(tuple(items), undefined=tuple(undefined))
 
 
 @dataclass(frozen=True)
-class Comparisons(Result):
-    """A table of comparisons."""
+class _Agreement:
+    """All statistics of one distance matrix with H affinities, NaN where undefined, and what permuting them takes."""
 
-    items: tuple[Comparison, ...]
+    n_pairs: int
+    edges: NDArray[np.int64]
+    """(H,) edge count at which the closest pairs are compared."""
+    statistics: dict[str, FloatArray]
+    undefined: tuple[str, ...]
+    scores: list[tuple[str, NDArray[np.int64], kernels.Permuted]]
+    """Statistic, the affinities it is about, and its score."""
 
-    def __iter__(self) -> Iterator[Comparison]:
-        return iter(self.items)
+    def values(self, *, with_mantel: bool) -> list[tuple[str, FloatArray]]:
+        table = list(self.statistics.items())
+        return [*table[:2], ("mantel", self.statistics["spearman"]), *table[2:]] if with_mantel else table
 
-    def __len__(self) -> int:
-        return len(self.items)
+    def p_values(self, permutations: int, rng: np.random.Generator) -> dict[str, FloatArray]:
+        tested = kernels.permutation_p_values([s for _, _, s in self.scores], permutations=permutations, rng=rng)
+        result = {statistic: np.full(len(self.edges), np.nan) for statistic, _, _ in self.scores}
+        for (statistic, heads, _), p_values in zip(self.scores, tested, strict=True):
+            result[statistic][heads] = p_values
+        return result
 
-    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        columns = ("statistic", "value", "low", "high", "p_value", "n", "unit", "left", "reference", "layer", "head")
-        table = []
-        for c in self.items:
-            low, high = c.interval if c.interval is not None else (None, None)
-            table.append((c.statistic, c.value, low, high, c.p_value, c.n, c.unit, c.left, c.reference, c.layer, c.head))
-        return columns, table
 
-    def summary(self) -> str:
-        return f"{len(self.items)} comparisons"
+def _agreement(distance: DistanceMatrix, affinities: Sequence[AffinityMatrix], edges: int | None) -> _Agreement:
+    if not affinities:
+        raise ArgumentError("affinities: found none, wanted at least one to compare the distances with")
+    for affinity in affinities:
+        check_same_words(distance, affinity)
+    n = len(distance.words)
+    n_pairs = check_enough_words(n)
+    wanted = n - 1 if edges is None else check_count("edges", edges, 1)
+    if wanted > n_pairs:
+        raise ArgumentError(f"edges: found {wanted}, wanted at most {n_pairs}, the number of pairs of {n} words")
+    first, second = np.triu_indices(n, 1)
+    near = symmetrized(distance)
+    links = [symmetrized(affinity) for affinity in affinities]
+    x = -near.values[first, second]
+    y = np.array([link.values[first, second] for link in links])
+    count = np.minimum(wanted, (y > 0).sum(axis=1))
+    undefined = []
+    if np.ptp(x) == 0:
+        undefined.append(f"spearman, kendall and mantel: {label(distance)} is the same for all pairs")
+    for affinity, row, some in zip(affinities, y, count, strict=True):
+        if np.ptp(row) == 0:
+            undefined.append(f"spearman, kendall and mantel: {label(affinity)} is the same for all pairs")
+        if some == 0:
+            undefined.append(f"edge_jaccard and spanning_tree_overlap: {label(affinity)} is zero for all pairs")
+    ranks, others = kernels.centered_ranks(x), kernels.centered_ranks(y)
+    tau = [kendall_tau(x, row) if np.ptp(x) > 0 and np.ptp(row) > 0 else np.nan for row in y]
+
+    tree = _edge_matrix(minimum_spanning_tree(near))
+    forests = np.array([_edge_matrix(minimum_spanning_tree(link))[first, second] for link in links])
+    shared = np.where(count > 0, forests @ tree[first, second] / (n - 1), np.nan)
+    everyone = np.arange(len(links))
+    scores = [
+        ("mantel", everyone, kernels.Permuted(as_square(ranks, n), others)),
+        ("spanning_tree_overlap", everyone, kernels.Permuted(tree, forests)),
+    ]
+    jaccard = np.full(len(links), np.nan)
+    for m in np.unique(count[count > 0]).tolist():
+        heads = np.flatnonzero(count == m)
+        closest = _edge_matrix(top_edges(near, m))
+        masks = np.array([_edge_matrix(top_edges(links[h], m))[first, second] for h in heads])
+        common = masks @ closest[first, second]
+        jaccard[heads] = common / (2 * m - common)
+        scores.append(("edge_jaccard", heads, kernels.Permuted(closest, masks)))
+    statistics = {
+        "spearman": kernels.rank_correlations(ranks, others), "kendall": np.array(tau), "edge_jaccard": jaccard,
+        "spanning_tree_overlap": shared,
+    }
+    return _Agreement(n_pairs, count.astype(np.int64), statistics, tuple(undefined), scores)
+
+
+def _check_alike(sentences: Sequence[tuple[DistanceMatrix, Sequence[AffinityMatrix]]]) -> None:
+    distance, affinities = sentences[0]
+    if not affinities:
+        raise ArgumentError("affinities: found none, wanted at least one to compare the distances with")
+    wanted = [label(distance), *((label(x), x.layer, x.head) for x in affinities)]
+    for position, (other, others) in enumerate(sentences):
+        found = [label(other), *((label(x), x.layer, x.head) for x in others)]
+        if len(found) != len(wanted):
+            raise ArgumentError(
+                f"sentence {position} has {len(found) - 1} affinities, sentence 0 has {len(wanted) - 1}; "
+                "all sentences must have the same"
+            )
+        for v, w in zip(found, wanted, strict=True):
+            if v != w:
+                raise ArgumentError(f"sentence {position} has {v} where sentence 0 has {w}; all must have the same")
+
+
+def _edge_matrix(graph: WordGraph) -> FloatArray:
+    """(n, n) one where two words are joined, in both directions."""
+    square = np.zeros((len(graph.words),) * 2)
+    square[graph.edges[:, 0], graph.edges[:, 1]] = square[graph.edges[:, 1], graph.edges[:, 0]] = 1.0
+    return square

@@ -83,7 +83,8 @@ class DistanceMatrix(Result):
         check_shape("values", self.values, (n, n))
         if not np.isfinite(self.values).all():
             i, j = (int(v) for v in np.argwhere(~np.isfinite(self.values))[0])
-            raise DomainError(f"values: {self.measure} of {self.words[i]!r} and {self.words[j]!r} is {self.values[i, j]}")
+            pair = f"{self.words[i]!r} and {self.words[j]!r}"
+            raise DomainError(f"values: {self.measure} of {pair} is {self.values[i, j]}")
         if (self.values < 0).any() or np.diagonal(self.values).any():
             raise DomainError("values: a distance must be non-negative and zero from a word to itself")
         if self.symmetric and not np.array_equal(self.values, self.values.T):
@@ -107,6 +108,16 @@ class DistanceMatrix(Result):
         i = self.index(word)
         order = [int(j) for j in np.argsort(self.values[i], kind="stable") if j != i]
         return [(self.words[j], float(self.values[i, j])) for j in order[:k]]
+
+    def symmetrized(self) -> DistanceMatrix:
+        """The mean of the matrix and its transpose (of the KL divergence: half the Jeffreys divergence)."""
+        if self.symmetric:
+            return self
+        return DistanceMatrix(
+            values=self.values / 2 + self.values.T / 2, words=self.words, measure=f"{self.measure}, symmetrized",
+            symmetric=True, metric=self.metric, level=self.level, layer=self.layer, construction=self.construction,
+            source=self.source,
+        )
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         table = [(w, *row) for w, row in zip(self.words, self.values.tolist(), strict=True)]

@@ -1,0 +1,63 @@
+"""Where infogeo meets the outside: models, graph libraries, files, plots, reports, the command line.
+
+Names are loaded when they are first used, so that importing the package costs nothing and needs no extra.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infogeo_adapters.analysis import SentenceAnalysis as SentenceAnalysis
+    from infogeo_adapters.analysis import analyze as analyze
+    from infogeo_adapters.files import read_graph as read_graph
+    from infogeo_adapters.files import write_graph as write_graph
+    from infogeo_adapters.networkx import to_networkx as to_networkx
+    from infogeo_adapters.report import write_report as write_report
+    from infogeo_adapters.transformers.attention import attention_flow as attention_flow
+    from infogeo_adapters.transformers.attention import attention_rollout as attention_rollout
+    from infogeo_adapters.transformers.attention import head_average as head_average
+    from infogeo_adapters.transformers.attention import single_head as single_head
+    from infogeo_adapters.transformers.capture import capture_activations as capture_activations
+    from infogeo_adapters.transformers.capture import capture_background as capture_background
+    from infogeo_adapters.transformers.capture import split_into_windows as split_into_windows
+    from infogeo_adapters.transformers.lens import logit_lens as logit_lens
+    from infogeo_adapters.transformers.loading import LanguageModel as LanguageModel
+    from infogeo_adapters.transformers.loading import load_model as load_model
+    from infogeo_adapters.transformers.readout import find_readout as find_readout
+    from infogeo_adapters.transformers.readout import read_out as read_out
+
+_HOME = {
+    "LanguageModel": "transformers.loading",
+    "SentenceAnalysis": "analysis",
+    "analyze": "analysis",
+    "attention_flow": "transformers.attention",
+    "attention_rollout": "transformers.attention",
+    "capture_activations": "transformers.capture",
+    "capture_background": "transformers.capture",
+    "find_readout": "transformers.readout",
+    "head_average": "transformers.attention",
+    "load_model": "transformers.loading",
+    "logit_lens": "transformers.lens",
+    "read_graph": "files",
+    "read_out": "transformers.readout",
+    "single_head": "transformers.attention",
+    "split_into_windows": "transformers.capture",
+    "to_networkx": "networkx",
+    "write_graph": "files",
+    "write_report": "report",
+}
+"""The module of each public name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

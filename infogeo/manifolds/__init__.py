@@ -1,0 +1,1 @@
+"""Manifolds of distributions, one module each with ``distance, exp, log, geodesic, norm`` on plain arrays."""

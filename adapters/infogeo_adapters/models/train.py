@@ -22,19 +22,19 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from infogeo_adapters.models.install import DEV_SHARE
+
 BOS, PAD = "<|begin|>", "<|pad|>"
-DEV_SHARE = 0.005
-"""Share of the text, at its end, that is kept for the development loss."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def train_tokenizer(text: str, vocab_size: int) -> PreTrainedTokenizerFast:
             processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)]),
         ]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=BOS, pad_token=PAD, clean_up_tokenization_spaces=False
     )
 
@@ -121,7 +121,9 @@ def starts_of_windows(ids: np.ndarray, length: int, newline: int) -> np.ndarray:
     return np.where(following - nominal < length // 2, following, nominal)
 
 
-def batch(ids: np.ndarray, starts: np.ndarray, order: np.ndarray, position: int, n: int, length: int, bos: int) -> torch.Tensor:
+def batch(
+    ids: np.ndarray, starts: np.ndarray, order: np.ndarray, position: int, n: int, length: int, bos: int
+) -> torch.Tensor:
     """``n`` windows from ``position`` of the shuffled order on, a begin token before each, shape (n, length)."""
     chosen = starts[order[np.arange(position, position + n) % len(order)]]
     windows = ids[chosen[:, None] + np.arange(length - 1)]
@@ -192,19 +194,38 @@ def prepare(text_path: Path, run: Path, recipe: Recipe) -> tuple[PreTrainedToken
 
 
 def check_same_run(run: Path, recipe: Recipe, text_path: Path) -> None:
-    """Record the settings of a new run; refuse a folder that holds a run with others."""
+    """Record the settings of a new run; refuse a folder that holds a run with others.
+
+    Only the number of steps may change, and only while neither length has begun its decay: up to there the two
+    recipes are the same run, since rate, windows and order depend on the step alone.
+    """
     settings = {**asdict(recipe), "text": text_path.name, "text_bytes": text_path.stat().st_size}
     path = run / "recipe.json"
-    if not path.exists():
-        path.write_text(json.dumps(settings, indent=2) + "\n")
-        return
-    before = json.loads(path.read_text())
-    changed = [f"{k}: {before.get(k)!r} there, {v!r} now" for k, v in settings.items() if before.get(k) != v]
-    if changed:
-        sys.exit(f"{run} holds a run with other settings ({'; '.join(changed)}); name another --run folder")
+    if path.exists():
+        before = json.loads(path.read_text())
+        changed = [k for k, v in settings.items() if before.get(k) != v]
+        if changed == ["steps"]:
+            earlier = replace(recipe, steps=int(before["steps"]))
+            done = steps_done(run)
+            if max(r.window(done) for r in (recipe, earlier)) == recipe.context or done > recipe.steps:
+                sys.exit(
+                    f"{run} has done {done} steps; too late to change the length from {earlier.steps} "
+                    f"to {recipe.steps} steps, since one of the two is decaying by then"
+                )
+        elif changed:
+            told = "; ".join(f"{k}: {before.get(k)!r} there, {settings[k]!r} now" for k in changed)
+            sys.exit(f"{run} holds a run with other settings ({told}); name another --run folder")
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def steps_done(run: Path) -> int:
+    """Steps that the last saved state of a run has behind it."""
+    state_path = run / "state.pt"
+    return int(torch.load(state_path, weights_only=True)["step"]) if state_path.exists() else 0
 
 
 def steps_with_progress(first: int, recipe: Recipe) -> Iterator[int]:
+    """The steps that are left, with a bar on standard error."""
     yield from tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc="training", unit="step")
 
 
@@ -215,8 +236,8 @@ def train(text_path: Path, run: Path, recipe: Recipe, *, keep: set[int], save_ev
     tokenizer, ids = prepare(text_path, run, recipe)
     split = int(len(ids) * (1 - DEV_SHARE))
     train_ids, dev_ids = ids[:split], ids[split:]
-    newline = tokenizer.convert_tokens_to_ids("Ċ")
-    bos = tokenizer.bos_token_id
+    newline = int(tokenizer.convert_tokens_to_ids("Ċ"))  # type: ignore[arg-type]
+    bos = int(tokenizer.bos_token_id)
 
     model = new_model(recipe, tokenizer)
     schedule = optimizers(model, recipe)
@@ -251,24 +272,33 @@ def train(text_path: Path, run: Path, recipe: Recipe, *, keep: set[int], save_ev
             x = batch(train_ids, starts[length], order[length], step * n, n, length, bos)
             factor = recipe.rate(step)
             loss = run_loss(model, x)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, rate in schedule:
                 for group in optimizer.param_groups:
                     group["lr"] = rate * factor
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-            row = {"step": step, "loss": loss.item(), "gradient_norm": norm.item(), "rate": factor,
-                   "tokens": (step + 1) * recipe.tokens_per_step, "seconds": round(time.perf_counter() - clock, 1)}
+            row: dict[str, Any] = {
+                "step": step,
+                "loss": loss.item(),
+                "gradient_norm": norm.item(),
+                "rate": factor,
+                "tokens": (step + 1) * recipe.tokens_per_step,
+                "seconds": round(time.perf_counter() - clock, 1),
+            }
             if not math.isfinite(row["loss"]):
                 sys.exit(f"the loss is {row['loss']} at step {step}; the last good state is {state_path}")
             done = step + 1
             if done % save_every == 0 or done == recipe.steps:
                 with torch.no_grad():
-                    row["dev_loss"] = sum(loss_of(model, d).item() for d in dev.split(16)) / len(dev.split(16))
+                    parts = torch.split(dev, 16)
+                    row["dev_loss"] = sum(loss_of(model, part).item() for part in parts) / len(parts)
                 partial = run / "state.partial.pt"
-                torch.save({"step": done, "model": model.state_dict(),
-                            "optimizers": [o.state_dict() for o, _ in schedule]}, partial)
+                torch.save(
+                    {"step": done, "model": model.state_dict(), "optimizers": [o.state_dict() for o, _ in schedule]},
+                    partial,
+                )
                 os.replace(partial, state_path)
             log.write(json.dumps(row) + "\n")
             log.flush()
@@ -282,8 +312,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="UTF-8 text, plain or .xz")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; an interrupted run goes on")
-    parser.add_argument("--keep", type=int, nargs="*", default=[0, 32, 128, 512, 1024, 2048],
-                        help="steps whose weights are kept, besides the last")
+    parser.add_argument(
+        "--keep",
+        type=int,
+        nargs="*",
+        default=[0, 32, 128, 512, 1024, 2048],
+        help="steps whose weights are kept, besides the last",
+    )
     parser.add_argument("--save-every", type=int, default=50)
     parser.add_argument("--no-compile", action="store_true", help="run the network as it is, without a C++ compiler")
     for field in fields(Recipe):
@@ -292,8 +327,9 @@ def main(argv: list[str] | None = None) -> int:
     if not args.text.is_file():
         parser.error(f"--text: {args.text} is not a file")
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in fields(Recipe)})
-    final = train(args.text, args.run, recipe, keep=set(args.keep), save_every=args.save_every,
-                  compile_model=not args.no_compile)
+    final = train(
+        args.text, args.run, recipe, keep=set(args.keep), save_every=args.save_every, compile_model=not args.no_compile
+    )
     digest = hashlib.sha256((final / "model.safetensors").read_bytes()).hexdigest()
     print(f"{final}  sha256 {digest}")
     return 0

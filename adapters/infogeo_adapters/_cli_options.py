@@ -1,0 +1,95 @@
+"""Options that several commands of the command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+GRAPHS = ("neighbors", "mutual", "tree", "radius")
+CONSTRUCTIONS = ("shared-covariance", "components", "readout", "occurrences", "vectors")
+
+
+class MeasureName(click.ParamType):  # type: ignore[type-arg]
+    """A name in the registry of measures, read only when it is needed so that ``--help`` stays fast."""
+
+    name = "measure"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name itself, or a usage error that lists the names there are."""
+        names = self._names()
+        if value not in names:
+            self.fail(f"{value!r} is not one of {', '.join(names)}", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names that begin with what was typed."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name) for name in self._names() if name.startswith(incomplete)]
+
+    def _names(self) -> list[str]:
+        from infogeo.measures import MEASURES
+
+        return list(MEASURES)
+
+
+def text_options(command: Command) -> Command:
+    """The options that say which text is read, with what model, at which layer, and how words become distributions."""
+    options = [
+        click.argument("text", required=False),
+        click.option("--file", "-f", metavar="FILE", type=click.Path(allow_dash=True),
+                     help="Read the text from a file in UTF-8; - is stdin."),
+        click.option("--model", "-m", metavar="MODEL",
+                     help="A folder, a name on the hub, 'bundled' (the default) or 'minilm'."),
+        click.option("--layer", "-l", type=int, metavar="LAYER",
+                     help="0 is the embedding, l is after block l, -1 is the last. Default: the middle layer."),
+        click.option("--construction", "-c", type=click.Choice(CONSTRUCTIONS), default="shared-covariance",
+                     show_default=True, help="How a word becomes a distribution."),
+        click.option("--measure", type=MeasureName(), metavar="NAME",
+                     help="How distributions are compared; a wrong name lists all. Default: fisher_rao_distance, for "
+                     "vectors euclidean_distance."),
+        click.option("--background", metavar="FILE", type=click.Path(),
+                     help="Text for the shared covariance, in place of the sample that ships with infogeo."),
+        click.option("--corpus", metavar="FILE", type=click.Path(),
+                     help="Text in which occurrences are counted, for --construction occurrences."),
+        click.option("--overflow", type=click.Choice(("error", "truncate")), default="error", show_default=True,
+                     help="What to do with a text longer than the model's context."),
+        click.option("--allow-pickle", is_flag=True,
+                     help="Load weights that are pickled. A pickle can run any code: only for folders you trust."),
+        click.option("--quiet", "-q", is_flag=True, help="No progress on stderr."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def graph_options(command: Command) -> Command:
+    """The options that say how edges are chosen."""
+    options = [
+        click.option("--graph", "-g", "kind", type=click.Choice(GRAPHS), default="neighbors", show_default=True,
+                     help="Nearest neighbors, mutual ones, minimum spanning tree, or all within a radius."),
+        click.option("--neighbors", "-k", type=click.IntRange(min=1), default=3, show_default=True,
+                     help="Neighbors of each word."),
+        click.option("--radius", "-r", type=click.FloatRange(min=0), help="For --graph radius, in the measure's unit."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+attention_option = click.option(
+    "--attention", "-a", default="average", show_default=True, metavar="WHICH",
+    help="average (the heads of the layer's block), rollout, flow, or head:B.H for head H of block B, counted from 1.",
+)
+permutations_option = click.option(
+    "--permutations", type=click.IntRange(min=1), default=999, show_default=True, help="Of the permutation tests."
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."
+)

@@ -1,0 +1,382 @@
+"""The whole path on one text: activations, distributions, distances, graph, attention, comparison, lens."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from infogeo.activations import AffinityMatrix, LayerActivations
+from infogeo.comparison import Comparisons, compare_graphs
+from infogeo.entropy import EntropyProfile
+from infogeo.errors import ModelError, TextError
+from infogeo.estimation import component_normals
+from infogeo.graphs import WordGraph
+from infogeo.measures import Measure
+from infogeo.results import Result, Source, to_plain
+from infogeo.words import DistanceMatrix, WordDistributions
+from infogeo_adapters.layer_agreement import Agreement, compare_layers
+from infogeo_adapters.relations import (
+    AttentionBaseline,
+    Construction,
+    Context,
+    DistributionRelation,
+    EdgeRule,
+    Material,
+    Relation,
+    find_attention,
+    find_construction,
+    find_measure,
+)
+
+if TYPE_CHECKING:
+    from infogeo_adapters.transformers.loading import LanguageModel
+
+FEWEST_WORDS = 3
+"""Below this many words there are not two pairs to put in order, so no agreement is computed."""
+
+Progress = Callable[[str], None]
+Overflow = Literal["error", "truncate"]
+
+
+def default_layer(n_layers: int) -> int:
+    """The layer taken when none is named: the middle one, after block ceil(L / 2).
+
+    A convention, not a finding: the first layers are still close to the embedding, the last ones close to the
+    prediction, and the middle is as far as can be from both.
+
+    Examples
+    --------
+    >>> default_layer(6), default_layer(1)
+    (3, 1)
+    """
+    return (n_layers + 1) // 2
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SentenceAnalysis(Result):
+    """Everything that the report shows about one text."""
+
+    activations: LayerActivations
+    layer: int
+    distributions: WordDistributions | None
+    """None if the distances come from a relation that makes no distributions."""
+    distances: DistanceMatrix
+    graph: WordGraph
+    """From the distances."""
+    attention: AffinityMatrix
+    attention_graph: WordGraph
+    """By the same rule as ``graph``, from the attention, both directions averaged."""
+    comparisons: Comparisons | None
+    """None for fewer than FEWEST_WORDS words."""
+    agreement: Agreement | None
+    """None for fewer than FEWEST_WORDS words."""
+    normals: WordDistributions
+    """Univariate normals of each word vector's components, for the half-plane."""
+    lens: EntropyProfile | None
+    lens_missing: str | None
+    """Why there is no lens; None where there is one."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know, such as that the text was cut."""
+    seconds: float
+    """Time from the text to here."""
+    source: Source
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """All pairs of words, closest first."""
+        n = len(self.activations.words)
+        values = self.distances.symmetrized().values
+        return sorted(((i, j) for i in range(n) for j in range(i + 1, n)), key=lambda p: (values[p], p))
+
+    def shared_edges(self) -> frozenset[tuple[int, int]]:
+        """Edges that the distance graph and the attention graph have in common."""
+        return _undirected(self.graph) & _undirected(self.attention_graph)
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """All pairs of words with distance and attention (mean of both directions) and their ranks, closest first."""
+        distance = self.distances.symmetrized().values
+        attention = self.attention.symmetrized().values
+        pairs = self.pairs()
+        order = sorted(pairs, key=lambda p: (-attention[p], p))
+        rank = {p: r + 1 for r, p in enumerate(order)}
+        words = self.activations.words
+        ours, theirs = _undirected(self.graph), _undirected(self.attention_graph)
+        columns = (
+            "from", "to", "from_word", "to_word", "distance", "distance_rank", "attention", "attention_rank",
+            "in_graph", "in_attention_graph",
+        )
+        return columns, [
+            (i, j, words[i], words[j], float(distance[i, j]), r + 1, float(attention[i, j]), rank[i, j],
+             (i, j) in ours, (i, j) in theirs)
+            for r, (i, j) in enumerate(pairs)
+        ]
+
+    def summary(self) -> str:
+        a = self.activations
+        return (
+            f"SentenceAnalysis of {len(a.words)} words at layer {self.layer} of {a.n_layers}: {self.distances.measure} "
+            f"({self.distances.construction}) beside {self.attention.name} ({self.source.model})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain Python values, but hidden states, attention maps and distributions only in outline."""
+        slim = dataclasses.replace(self, activations=None, distributions=None)  # type: ignore[arg-type]
+        plain = Result.to_dict(slim)
+        a = self.activations
+        plain["activations"] = {
+            "type": "LayerActivations", "text": a.text, "words": list(a.words), "word_spans": a.word_spans.tolist(),
+            "tokens": list(a.tokens), "token_ids": a.token_ids.tolist(), "token_words": a.token_words.tolist(),
+            "special": a.special.tolist(), "hidden_states_shape": list(a.hidden_states.shape),
+            "attention_shape": None if a.attention is None else list(a.attention.shape),
+            "attention_layers": list(a.attention_layers), "causal": a.causal, "source": to_plain(a.source),
+        }
+        if self.distributions is not None:
+            d = self.distributions
+            plain["distributions"] = {
+                "type": "WordDistributions", "family": type(d.distribution).__name__, "construction": d.construction,
+                "level": d.level, "layer": d.layer, "observations": d.observations.tolist(),
+                "details": to_plain(d.details),
+            }
+        return plain
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reading:
+    """A text read by a model, ready to be measured at any layer: the common first steps of every command."""
+
+    context: Context
+    layer: int
+    relation: Relation
+
+    @property
+    def activations(self) -> LayerActivations:
+        """What the model computed."""
+        return self.context.activations
+
+    def distances(self, layer: int | None = None) -> DistanceMatrix:
+        """Distances between words, at the chosen layer or at another."""
+        return self.relation(self.context, self.layer if layer is None else layer)
+
+    def distributions(self) -> WordDistributions | None:
+        """The words as distributions at the chosen layer; None for a relation that makes none."""
+        if isinstance(self.relation, DistributionRelation):
+            return self.relation.distributions(self.context, self.layer)
+        return None
+
+
+def read_text(
+    model: LanguageModel,
+    text: str,
+    *,
+    layer: int | None = None,
+    construction: str | Construction = "shared-covariance",
+    measure: str | Measure | None = None,
+    relation: Relation | None = None,
+    material: Material | None = None,
+    overflow: Overflow = "error",
+) -> Reading:
+    """Run the model over a text and settle layer and relation.
+
+    The arguments are those of :func:`analyze`; ``material`` holds background and corpus and can be shared by texts.
+
+    Raises
+    ------
+    TextError
+        If the text is empty or too long.
+    ArgumentError
+        If the layer, the construction or the measure does not exist.
+    """
+    from infogeo_adapters.transformers.capture import capture_activations
+
+    check_text(text)
+    if relation is None:
+        relation = DistributionRelation(find_construction(construction), find_measure(measure, construction))
+    activations = capture_activations(model, text, overflow=overflow)
+    chosen = default_layer(activations.n_layers) if layer is None else activations.check_layer(layer)
+    context = Context(material=material or Material(model=model), activations=activations)
+    return Reading(context=context, layer=chosen, relation=relation)
+
+
+def analyze(
+    model: LanguageModel,
+    text: str,
+    *,
+    layer: int | None = None,
+    construction: str | Construction = "shared-covariance",
+    measure: str | Measure | None = None,
+    relation: Relation | None = None,
+    graph: str = "neighbors",
+    neighbors: int = 3,
+    radius: float | None = None,
+    attention: str | AttentionBaseline = "average",
+    background: str | None = None,
+    corpus: str | None = None,
+    overflow: Overflow = "error",
+    permutations: int = 999,
+    rng: int | np.random.Generator | None = 0,
+    progress: Progress | None = None,
+) -> SentenceAnalysis:
+    """From one text to a word graph beside attention.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        From :func:`infogeo_adapters.load_model`.
+    text : str
+    layer : int, optional
+        0 is the embedding output, l is after block l, negative numbers count from the last; by default the middle one,
+        :func:`default_layer`.
+    construction : str or callable
+        How words become distributions: ``shared-covariance`` (normals with the covariance of a background text),
+        ``components`` (univariate normals of a vector's components), ``readout`` (the prediction read out at the
+        layer), ``occurrences`` (normals of a word's occurrences in ``corpus``), ``vectors`` (no distribution, for
+        cosine and Euclidean distance), or a function of (context, layer).
+    measure : str or Measure, optional
+        A name in :data:`infogeo.measures.MEASURES`, or the measure itself; by default the Fisher-Rao distance, for
+        ``vectors`` the Euclidean one.
+    relation : Relation, optional
+        Another way to distances between words; takes the place of ``construction`` and ``measure``.
+    graph : {'neighbors', 'mutual', 'tree', 'radius'}
+        How edges are chosen, for distances and attention alike. For a radius, which means nothing for attention, the
+        attention graph takes as many edges as the distance graph has.
+    neighbors : int
+        How many neighbors each word is joined to (fewer where there are fewer words).
+    radius : float, optional
+        For ``graph='radius'``.
+    attention : str or callable
+        ``average`` (the heads of the layer's block), ``rollout``, ``flow``, ``head:B.H``, or a function of
+        (activations, layer).
+    background, corpus : str, optional
+        Texts for the constructions that need one.
+    overflow : {'error', 'truncate'}
+        What to do with a text longer than the model's context; a cut is recorded in ``notes``.
+    permutations : int
+        Of the permutation tests.
+    rng : int, Generator or None
+        For the permutation tests; an integer is recorded as seed.
+    progress : callable, optional
+        Is told in a few words what comes next.
+
+    Returns
+    -------
+    SentenceAnalysis
+
+    Raises
+    ------
+    TextError
+        If the text is empty or too long, or words lack a distribution.
+    ArgumentError
+        If the layer, construction, measure, graph or attention does not exist.
+
+    Examples
+    --------
+    >>> from infogeo_adapters import load_model
+    >>> a = analyze(load_model(), "The dog ran home because it was hungry.", construction="components")
+    >>> a.graph.construction, a.layer
+    ('nearest_neighbor_graph(k=3)', 3)
+    """
+    started = time.perf_counter()
+    say = progress if progress is not None else _silent
+    rule = EdgeRule(kind=graph, neighbors=neighbors, radius=radius)
+    baseline = find_attention(attention) if isinstance(attention, str) else attention
+    say("reading the text with the model")
+    reading = read_text(
+        model, text, layer=layer, construction=construction, measure=measure, relation=relation, overflow=overflow,
+        material=Material(model=model, background_text=background, corpus_text=corpus),
+    )
+    activations, chosen = reading.activations, reading.layer
+    say("measuring distances between words, layer by layer")
+    by_layer = [reading.distances(i) for i in range(activations.n_layers + 1)]
+    distances = by_layer[chosen]
+    affinity = baseline(activations, chosen)
+    word_graph = rule.of_distances(distances)
+    attention_graph = rule.of_attention(affinity, word_graph.n_edges)
+    say("comparing distances with attention")
+    comparisons = agreement = None
+    if len(activations.words) >= FEWEST_WORDS:
+        comparisons = compare_graphs(distances, [affinity], permutations=permutations, rng=rng)
+        agreement = compare_layers(by_layer, activations)
+    say("reading predictions out of every layer")
+    lens, missing = _lens(model, activations)
+    return SentenceAnalysis(
+        activations=activations, layer=chosen, distributions=reading.distributions(), distances=distances,
+        graph=word_graph, attention=affinity, attention_graph=attention_graph, comparisons=comparisons,
+        agreement=agreement,
+        normals=component_normals(activations, chosen), lens=lens, lens_missing=missing,
+        notes=_notes(activations, text), seconds=time.perf_counter() - started,
+        source=dataclasses.replace(
+            activations.source.with_options(
+                layer=chosen, measure=distances.measure, construction=distances.construction,
+                graph=word_graph.construction, attention=affinity.name, overflow=overflow, permutations=permutations,
+            ),
+            seed=rng if isinstance(rng, int) else None,
+        ),
+    )
+
+
+def check_text(text: str) -> None:
+    """Refuse a text that is empty or cannot be written as UTF-8.
+
+    Raises
+    ------
+    TextError
+    """
+    if not text.strip():
+        raise TextError(f"the text is empty ({len(text)} characters, none of them visible); give at least one word")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"the text cannot be written as UTF-8: character {error.start} is the lone surrogate "
+            f"U+{ord(text[error.start]):04X}, left by bytes in another encoding; convert the text to UTF-8"
+        ) from error
+
+
+def _lens(model: LanguageModel, activations: LayerActivations) -> tuple[EntropyProfile | None, str | None]:
+    """The lens, or the reason why this model has none."""
+    from infogeo_adapters.transformers.lens import logit_lens
+
+    if not model.has_head:
+        return None, (
+            f"{type(model.model).__name__} has no language-model head: it turns text into vectors and predicts no "
+            "words, so there is nothing to read out at a layer."
+        )
+    try:
+        return logit_lens(model, activations), None
+    except ModelError as error:
+        return None, str(error)
+
+
+def cut_note(activations: LayerActivations, text: str) -> str | None:
+    """A sentence that says how much of the text was read, None if all of it was."""
+    if activations.text == text:
+        return None
+    return (
+        f"The text was cut to fit the model's context: {len(activations.text)} of {len(text)} characters were read, "
+        f"{len(activations.words)} words. What comes after them plays no part."
+    )
+
+
+def _notes(activations: LayerActivations, text: str) -> tuple[str, ...]:
+    """What a reader must know before believing the figures."""
+    n, notes = len(activations.words), []
+    cut = cut_note(activations, text)
+    if cut is not None:
+        notes.append(cut)
+    if n < 2:
+        notes.append("The text has one word. Distances and graphs need at least two, so they are empty here.")
+    elif n < FEWEST_WORDS:
+        notes.append(f"The text has {n} words. Agreement between distances and attention needs {FEWEST_WORDS}.")
+    return tuple(notes)
+
+
+def _undirected(graph: WordGraph) -> frozenset[tuple[int, int]]:
+    return frozenset((min(i, j), max(i, j)) for i, j in graph.edge_set())
+
+
+def _silent(_: str) -> None:
+    return None

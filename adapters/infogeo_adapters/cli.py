@@ -1,0 +1,357 @@
+"""The command line: ``infogeo report``, ``infogeo graph``, ``infogeo compare``.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 done with a negative finding, 2 not done.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infogeo.errors import InfogeoError, TextError
+from infogeo_adapters._cli_options import (
+    attention_option,
+    graph_options,
+    permutations_option,
+    seed_option,
+    text_options,
+)
+
+if TYPE_CHECKING:
+    from infogeo_adapters.analysis import Reading
+    from infogeo_adapters.relations import EdgeRule, Material
+    from infogeo_adapters.transformers.loading import LanguageModel
+
+NEGATIVE = 1
+FAILED = 2
+FORMATS = ("graphml", "gexf", "json", "dot", "csv")
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        from infogeo.results import installed_versions
+
+        click.echo(f"infogeo {installed_versions().get('infogeo', '(not installed)')}")
+        ctx.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+              help="Print the version and exit.")
+def cli() -> None:
+    """How the words of a text relate on the statistical manifold of a language model, beside attention.
+
+    \b
+    Examples:
+      infogeo report "The dog chased the cat because it was hungry."
+      infogeo graph "The dog chased the cat." --out graph.graphml
+      infogeo compare --file story.txt --lines --json
+
+    \b
+    Exit codes: 0 done, 1 done with a negative finding (compare), 2 could not be done.
+    Tab completion: see infogeo completion --help.
+    """
+
+
+@cli.command()
+@text_options
+@graph_options
+@attention_option
+@click.option("--out", "-o", default="report", show_default=True, metavar="DIR", type=click.Path(),
+              help="Folder to write; it must be absent, empty, or an earlier report, which is replaced.")
+@click.option("--units", type=click.Choice(("nats", "bits")), default="nats", show_default=True,
+              help="Of the entropies on the page.")
+@permutations_option
+@seed_option
+@click.option("--json", "as_json", is_flag=True, help="Print where the report is and its main numbers as JSON.")
+def report(out: str, units: Any, as_json: bool, text: str | None, file: str | None, quiet: bool, **options: Any) -> int:
+    """Write a folder with a page that shows the words of TEXT as graphs, maps and tables, and all data beside it.
+
+    The page, DIR/index.html, opens in any browser and needs no network.
+
+    \b
+    Examples:
+      infogeo report "The dog chased the cat because it was hungry."
+      infogeo report --file story.txt --layer 4 --out story
+      infogeo report "Colorless green ideas sleep." --model minilm --construction components
+    """
+    from infogeo_adapters.analysis import analyze
+    from infogeo_adapters.report import check_output_folder, write_report
+
+    text = _inputs(text, file, options)
+    check_output_folder(out)
+    say = _progress(quiet)
+    model = _model(options, say)
+    analysis = analyze(
+        model, text, layer=options["layer"], construction=options["construction"], measure=options["measure"],
+        graph=options["kind"], neighbors=options["neighbors"], radius=options["radius"], attention=options["attention"],
+        background=options["background"], corpus=options["corpus"], overflow=options["overflow"],
+        permutations=options["permutations"], rng=options["seed"], progress=say,
+    )
+    say("writing the report")
+    page = write_report(analysis, out, units=units)
+    for note in analysis.notes:
+        click.echo(f"infogeo: {note}", err=True)
+    if as_json:
+        _print_json({
+            "page": str(page), "words": len(analysis.activations.words), "layer": analysis.layer,
+            "edges": analysis.graph.n_edges, "attention_edges": analysis.attention_graph.n_edges,
+            "shared_edges": len(analysis.shared_edges()), "seconds": analysis.seconds,
+            "comparisons": None if analysis.comparisons is None else analysis.comparisons.to_dict(),
+        })
+    else:
+        click.echo(str(page))
+    return 0
+
+
+@cli.command()
+@text_options
+@graph_options
+@attention_option
+@click.option("--of", "what", type=click.Choice(("distances", "attention")), default="distances", show_default=True,
+              help="Which graph: from the distances, or from attention by the same rule.")
+@click.option("--out", "-o", metavar="FILE", type=click.Path(),
+              help="Write the graph to a file; its ending names the format.")
+@click.option("--format", "format_", metavar="FORMAT",
+              help=f"Format of the file where its ending does not say: {', '.join(FORMATS)}.")
+@click.option("--json", "as_json", is_flag=True, help="Print the graph as JSON.")
+def graph(
+    what: str, out: str | None, format_: str | None, as_json: bool, text: str | None, file: str | None, quiet: bool,
+    **options: Any,
+) -> int:
+    """Make the word graph of TEXT: print its edges, or write it to a file for other tools.
+
+    \b
+    Examples:
+      infogeo graph "The dog chased the cat." -k 2
+      infogeo graph --file story.txt --graph tree --out tree.gexf
+      infogeo graph "The dog chased the cat." --of attention --attention head:3.2 --json
+    """
+    from infogeo_adapters.relations import find_attention
+
+    if format_ is not None and out is None:
+        raise click.UsageError("--format goes with --out FILE; --json prints JSON to stdout")
+    text = _inputs(text, file, options)
+    rule = _rule(options)
+    baseline = find_attention(options["attention"])
+    say = _progress(quiet)
+    reading = _reading(_material(_model(options, say), options), text, options, say)
+    made = rule.of_distances(reading.distances())
+    if what == "attention":
+        made = rule.of_attention(baseline(reading.activations, reading.layer), made.n_edges)
+    if out is not None:
+        from infogeo_adapters.files import write_graph
+
+        write_graph(made, Path(out), format=format_)
+        say(f"wrote {out}")
+    if as_json:
+        _print_json(made.to_dict())
+    elif out is None:
+        click.echo(made.summary(), err=True)
+        _print_table(*made.rows())
+    else:
+        click.echo(out)
+    return 0
+
+
+@cli.command()
+@text_options
+@attention_option
+@click.option("--heads", is_flag=True, help="Compare with every head of every block in place of --attention.")
+@click.option("--lines", is_flag=True,
+              help="Each line of the file is a text of its own: means over them, with bootstrap intervals.")
+@permutations_option
+@seed_option
+@click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True,
+              help="Level of the finding that sets the exit code.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparisons as JSON.")
+def compare(
+    heads: bool, lines: bool, permutations: int, seed: int, alpha: float, as_json: bool, text: str | None,
+    file: str | None, quiet: bool, **options: Any,
+) -> int:
+    """Compare the distances between the words of TEXT with attention.
+
+    Rank correlations, shared edges of the closest pairs and of the spanning trees, with permutation tests.
+
+    Exit code 1 says that no agreement was found: for one text no Mantel test has p <= alpha, for --lines no bootstrap
+    interval (of coverage 1 - alpha) of Spearman's coefficient lies above zero. With --heads that is one chance for
+    every head; the p-values are not corrected for it.
+
+    \b
+    Examples:
+      infogeo compare "The dog chased the cat because it was hungry."
+      infogeo compare "The dog chased the cat because it was hungry." --heads --json
+      infogeo compare --file sentences.txt --lines --attention rollout
+    """
+    from infogeo.comparison import compare_graphs, compare_over_sentences
+    from infogeo_adapters.relations import all_heads, find_attention
+
+    if lines and file is None:
+        raise click.UsageError("--lines needs --file FILE with one text a line")
+    text = _inputs(text, file, options)
+    baseline = None if heads else find_attention(options["attention"])
+    say = _progress(quiet)
+    material = _material(_model(options, say), options)
+    texts = [line for line in text.split("\n") if line.strip()] if lines else [text]
+    sentences = []
+    for number, one in enumerate(texts):
+        reading = _reading(material, one, options, say, number=f" {number + 1} of {len(texts)}" if lines else "")
+        acts = reading.activations
+        affinities = all_heads(acts) if baseline is None else [baseline(acts, reading.layer)]
+        sentences.append((reading.distances(), affinities))
+    say("comparing")
+    if lines:
+        found = compare_over_sentences(sentences, level=1 - alpha, rng=seed)
+        agrees = any(c.statistic == "spearman" and c.interval is not None and c.interval[0] > 0 for c in found)
+    else:
+        found = compare_graphs(*sentences[0], permutations=permutations, rng=seed)
+        agrees = any(c.statistic == "mantel" and c.p_value is not None and c.p_value <= alpha for c in found)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        _print_table(*found.rows())
+    for reason in found.undefined:
+        click.echo(f"infogeo: undefined: {reason}", err=True)
+    if not agrees:
+        say(f"no agreement with attention at level {alpha:g}")
+    return 0 if agrees else NEGATIVE
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> int:
+    """Print the script that makes SHELL complete commands, options and names of measures.
+
+    \b
+    Examples:
+      infogeo completion bash > ~/.local/share/bash-completion/completions/infogeo
+      infogeo completion zsh > ~/.zfunc/_infogeo
+      infogeo completion fish > ~/.config/fish/completions/infogeo.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    if found is None:
+        raise click.UsageError(f"click knows no completion for {shell}")
+    click.echo(found(cli, {}, "infogeo", "_INFOGEO_COMPLETE").source())
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        0 done, 1 done with a negative finding, 2 could not be done, 130 interrupted.
+    """
+    try:
+        result = cli.main(None if argv is None else list(argv), prog_name="infogeo", standalone_mode=False)
+        return int(result or 0)
+    except click.ClickException as error:
+        error.show()
+        return FAILED
+    except InfogeoError as error:
+        click.echo(f"infogeo: {error}", err=True)
+        return FAILED
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("infogeo: interrupted", err=True)
+        return 130
+
+
+def _inputs(text: str | None, file: str | None, options: dict[str, Any]) -> str:
+    """The text of the command, from exactly one of its two places; background and corpus are read too, if named."""
+    from infogeo_adapters.analysis import check_text
+
+    if (text is None) == (file is None):
+        given = "both were given" if text is not None else "neither was given"
+        raise click.UsageError(f"give the text either as TEXT or with --file FILE; {given}")
+    found = (text if text is not None else _read(file)) or ""
+    check_text(found)
+    for name in ("background", "corpus"):
+        options[name] = _read(options[name])
+    return found
+
+
+def _read(file: str | None) -> str | None:
+    """A file's text, strictly UTF-8 (a byte-order mark at its beginning is no part of the text)."""
+    if file is None:
+        return None
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except (OSError, ValueError) as error:
+        raise TextError(f"{file} cannot be read ({error}); check its name and permissions") from error
+    try:
+        return raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise TextError(
+            f"{'stdin' if file == '-' else file} is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x} "
+            f"({error.reason}); convert it, for example with iconv -f latin1 -t utf-8"
+        ) from error
+
+
+def _progress(quiet: bool) -> Callable[[str], None]:
+    def say(message: str) -> None:
+        if not quiet:
+            click.echo(f"infogeo: {message}", err=True)
+
+    return say
+
+
+def _model(options: dict[str, Any], say: Callable[[str], None]) -> LanguageModel:
+    from infogeo_adapters.transformers.loading import load_model
+
+    say(f"loading the model {options['model'] or 'bundled'}")
+    return load_model(options["model"], allow_pickle=options["allow_pickle"])
+
+
+def _rule(options: dict[str, Any]) -> EdgeRule:
+    from infogeo_adapters.relations import EdgeRule
+
+    return EdgeRule(kind=options["kind"], neighbors=options["neighbors"], radius=options["radius"])
+
+
+def _material(model: LanguageModel, options: dict[str, Any]) -> Material:
+    from infogeo_adapters.relations import Material
+
+    return Material(model=model, background_text=options["background"], corpus_text=options["corpus"])
+
+
+def _reading(
+    material: Material, text: str, options: dict[str, Any], say: Callable[[str], None], *, number: str = ""
+) -> Reading:
+    from infogeo_adapters.analysis import cut_note, read_text
+
+    say(f"reading text{number} with the model")
+    reading = read_text(
+        material.model, text, layer=options["layer"], construction=options["construction"], measure=options["measure"],
+        material=material, overflow=options["overflow"],
+    )
+    note = cut_note(reading.activations, text)
+    if note is not None:
+        click.echo(f"infogeo: {note}", err=True)
+    return reading
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
+
+
+def _print_table(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table for people and for cut and awk: columns parted by tabs, control characters made visible."""
+    from infogeo_adapters.plots.style import visible
+
+    click.echo("\t".join(columns))
+    for row in rows:
+        cells = ("" if v is None else f"{v:.6g}" if isinstance(v, float) else visible(str(v)) for v in row)
+        click.echo("\t".join(cells))

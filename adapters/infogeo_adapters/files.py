@@ -1,0 +1,330 @@
+"""Word graphs and tables in files: GraphML, GEXF, node-link JSON, DOT and CSV.
+
+Every format holds everything of a :class:`~infogeo.graphs.WordGraph`, words without edges and the source included,
+and gives it back exactly: ``read_graph(write_graph(graph, path))`` has the same words, edges, numbers and attributes.
+What a format cannot hold is refused by name before anything is written:
+
+======= ======================= ==================================================================================
+format  suffix                  characters refused
+======= ======================= ==================================================================================
+graphml ``.graphml``            control characters but tab and line breaks, U+FFFE, U+FFFF (XML 1.0 has no form for
+                                them)
+gexf    ``.gexf``               the same
+json    ``.json``               none
+dot     ``.dot``, ``.gv``       none
+csv     ``.csv``                control characters but tab and line breaks
+======= ======================= ==================================================================================
+
+Halves of surrogate pairs are refused everywhere: they are no Unicode text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infogeo.errors import ArgumentError, FormatError, OutputError
+from infogeo.graphs import WordGraph
+from infogeo.results import Result, to_plain
+from infogeo_adapters import _graph_text as text_formats
+from infogeo_adapters import _graph_xml as xml_formats
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs: Python strings can hold them, UTF-8 cannot."""
+
+
+@dataclass(frozen=True)
+class _Format:
+    suffixes: tuple[str, ...]
+    forbidden: re.Pattern[str] | None
+    write: Callable[[WordGraph], str]
+    read: Callable[[bytes], WordGraph]
+
+
+def _of_text(read: Callable[[str], WordGraph]) -> Callable[[bytes], WordGraph]:
+    def read_bytes(data: bytes) -> WordGraph:
+        try:
+            return read(data.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise FormatError(f"not UTF-8 text (byte {error.start} is {data[error.start]:#04x})") from error
+
+    return read_bytes
+
+
+FORMATS: Mapping[str, _Format] = {
+    "graphml": _Format((".graphml",), xml_formats.FORBIDDEN, xml_formats.write_graphml, xml_formats.read_graphml),
+    "gexf": _Format((".gexf",), xml_formats.FORBIDDEN, xml_formats.write_gexf, xml_formats.read_gexf),
+    "json": _Format((".json",), None, text_formats.write_json, _of_text(text_formats.read_json)),
+    "dot": _Format((".dot", ".gv"), None, text_formats.write_dot, _of_text(text_formats.read_dot)),
+    "csv": _Format((".csv",), text_formats.CONTROL, text_formats.write_csv, _of_text(text_formats.read_csv)),
+}
+
+
+def write_graph(graph: WordGraph, path: str | os.PathLike[str], *, format: str | None = None) -> Path:  # noqa: A002
+    r"""Write a word graph to a file, completely or not at all.
+
+    Parameters
+    ----------
+    graph : WordGraph
+    path : path
+        The file; one that exists is replaced, in one step.
+    format : {"graphml", "gexf", "json", "dot", "csv"}, optional
+        Taken from the suffix if not given.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ArgumentError
+        If the format is unknown.
+    FormatError
+        If a word, the construction or the measure holds a character that the format cannot; nothing is written.
+    OutputError
+        If the file cannot be written; a file that was there is left as it was.
+
+    See Also
+    --------
+    read_graph : the inverse.
+
+    Notes
+    -----
+    ``graphml`` and ``json`` are opened by networkx with the attributes of
+    :func:`~infogeo_adapters.networkx.to_networkx`; ``gexf`` too, except for what concerns the whole graph, which
+    networkx does not read (it is in the description). ``json`` is node-link data with the key ``edges`` (for D3
+    rename it to ``links``). ``dot`` is for Graphviz; its ``label`` is for display, its ``word`` is exact.
+
+    ``csv`` is one table with a row for each edge, ``kind`` being ``edge``; rows of kind ``word`` keep the words
+    without edges, rows of kind ``graph`` the attributes (name and value in ``from_word`` and ``to_word``). So that no
+    spreadsheet runs a word as a formula, a text starting with ``=``, ``+``, ``-``, ``@``, a tab or a line break has
+    an apostrophe in front of it, and one that starts with an apostrophe has another; :func:`read_graph` takes it
+    away. With pandas: ``pandas.read_csv(path, keep_default_na=False).query("kind == 'edge'")``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from infogeo.graphs import minimum_spanning_tree
+    >>> from infogeo.results import Source
+    >>> from infogeo.words import DistanceMatrix
+    >>> d = DistanceMatrix(values=np.abs(np.subtract.outer([0., 1.], [0., 1.])), words=("<b>", "=1+1"),
+    ...                    measure="euclidean_distance", symmetric=True, metric=True, source=Source())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_graph(minimum_spanning_tree(d), folder + "/graph.csv")
+    ...     read_graph(path).words
+    ...     path.read_text().splitlines()[1]
+    ('<b>', '=1+1')
+    '"edge",0,1,"<b>","\'=1+1",1.0,0.5'
+    """
+    target = Path(path)
+    name = _format_of(target, format, FORMATS)
+    kind = FORMATS[name]
+    _check_characters(name, _texts(graph), kind.forbidden)
+    return write_atomically(target, kind.write(graph).encode("utf-8"))
+
+
+def read_graph(path: str | os.PathLike[str], *, format: str | None = None) -> WordGraph:  # noqa: A002
+    """Read a word graph that :func:`write_graph` has written.
+
+    GraphML, and JSON as node-link data, may also have gone through networkx.
+
+    Parameters
+    ----------
+    path : path
+    format : {"graphml", "gexf", "json", "dot", "csv"}, optional
+        Taken from the suffix if not given.
+
+    Returns
+    -------
+    WordGraph
+
+    Raises
+    ------
+    ArgumentError
+        If the format is unknown, or there is no such file, or it cannot be opened.
+    FormatError
+        If the file is malformed or was not written by infogeo. XML with a document type declaration is refused, so no
+        entity is expanded and no other file is opened.
+
+    See Also
+    --------
+    write_graph : the inverse.
+    """
+    target = Path(path)
+    name = _format_of(target, format, FORMATS)
+    kind = FORMATS[name]
+    try:
+        data = target.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"cannot read {str(target)!r}: {_reason(error)}; give the path of a file") from error
+    try:
+        graph = kind.read(data)
+        _check_characters(name, _texts(graph), None)
+    except FormatError as error:
+        raise FormatError(f"{target.name}: {error}") from error
+    return graph
+
+
+def write_table(result: Result, path: str | os.PathLike[str], *, format: str | None = None) -> Path:  # noqa: A002
+    """Write the table of a result to a file, completely or not at all.
+
+    Parameters
+    ----------
+    result : Result
+        Any result that is a table, such as a DistanceMatrix, an AffinityMatrix or Comparisons.
+    path : path
+        The file; one that exists is replaced, in one step.
+    format : {"csv", "json"}, optional
+        Taken from the suffix if not given.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ArgumentError
+        If the format is unknown, or the result is not a table.
+    FormatError
+        If a text holds a character that the format cannot (see the top of this module).
+    OutputError
+        If the file cannot be written.
+
+    Notes
+    -----
+    ``csv`` has the column names in the first row; texts are kept from being formulas as in :func:`write_graph`, and
+    None is an empty cell. ``json`` is ``{"columns": [...], "data": [[...], ...]}``, which ``pandas.read_json(path,
+    orient="split")`` reads; NaN and infinity are written as texts.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from infogeo.results import Source
+    >>> from infogeo.words import DistanceMatrix
+    >>> d = DistanceMatrix(values=np.abs(np.subtract.outer([0., 1.], [0., 1.])), words=("a", "b"),
+    ...                    measure="euclidean_distance", symmetric=True, metric=True, source=Source())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     print(write_table(d, folder + "/distances.csv").read_text())
+    "from","a","b"
+    "a",0.0,1.0
+    "b",1.0,0.0
+    """
+    target = Path(path)
+    forbidden: dict[str, re.Pattern[str] | None] = {"csv": text_formats.CONTROL, "json": None}
+    name = _format_of(target, format, {n: FORMATS[n] for n in forbidden})
+    try:
+        columns, rows = result.rows()
+    except (TypeError, AttributeError) as error:
+        raise ArgumentError(f"cannot write {type(result).__name__} as a table: {error}") from error
+    table = [tuple(columns), *rows]
+    cells = [(f"row {i}", cell) for i, row in enumerate(table) for cell in row if isinstance(cell, str)]
+    _check_characters(name, cells, forbidden[name])
+    if name == "csv":
+        text = text_formats.csv_text(table)
+    else:
+        plain = {"columns": list(columns), "data": to_plain(rows)}
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_atomically(target, text.encode("utf-8"))
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write a file beside its place and move it there, so that nobody ever sees half of it.
+
+    Parameters
+    ----------
+    path : path
+        A file that may exist, in a folder that must; a symbolic link is followed. The mode of an existing file is kept.
+    data : bytes
+
+    Returns
+    -------
+    Path
+        The path as given.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; nothing new is left behind.
+    """
+    target = Path(path)
+    temporary: str | None = None
+    try:
+        place = os.path.realpath(target)
+        mode = os.stat(place).st_mode if os.path.lexists(place) else None
+        if mode is not None and not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise OutputError(f"cannot write {str(target)!r}: it is {kind}; give the path of a file")
+        if mode is not None and not os.access(place, os.W_OK):
+            raise OutputError(f"cannot write {str(target)!r}: the file there is read-only")
+        name = os.path.join(os.path.dirname(place), f".infogeo-{secrets.token_hex(8)}.tmp")
+        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            temporary = name
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(name, stat.S_IMODE(mode))
+        os.replace(name, place)
+        temporary = None
+    except OutputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {str(target)!r}: {_reason(error)}") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+    return target
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+def _format_of(path: Path, name: str | None, formats: Mapping[str, _Format]) -> str:
+    known = ", ".join(f"{n} ({' '.join(kind.suffixes)})" for n, kind in formats.items())
+    if name is not None:
+        if name not in formats:
+            raise ArgumentError(f"format {name!r} does not exist; choose one of {known}")
+        return name
+    for candidate, kind in formats.items():
+        if path.suffix.lower() in kind.suffixes:
+            return candidate
+    raise ArgumentError(
+        f"no format belongs to the suffix {path.suffix!r} of {path.name!r}; choose one of {known}, or pass format="
+    )
+
+
+def _texts(graph: WordGraph) -> list[tuple[str, str]]:
+    """What a file holds as plain text, and what to call it; the source is escaped."""
+    texts = [(f"word {i}", word) for i, word in enumerate(graph.words)]
+    texts += [("construction", graph.construction), ("measure", graph.measure)]
+    return texts + ([] if graph.source.model is None else [("model of the source", graph.source.model)])
+
+
+def _check_characters(name: str, texts: list[tuple[str, Any]], forbidden: re.Pattern[str] | None) -> None:
+    for what, text in texts:
+        half = SURROGATE.search(text)
+        if half:
+            raise FormatError(
+                f"{what} ({text!r}) holds U+{ord(half[0]):04X}, half a surrogate pair: it is no Unicode text, "
+                f"and {name} cannot hold it (nor can any other format); repair the text"
+            )
+        bad = forbidden.search(text) if forbidden else None
+        if bad:
+            raise FormatError(
+                f"{what} ({text!r}) holds the character U+{ord(bad[0]):04X}, which {name} cannot hold; "
+                "write json instead, which can"
+            )

@@ -1,0 +1,104 @@
+"""Agreement of distances with attention for every layer and every head at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from infogeo._checks import FloatArray, check_shape, frozen
+from infogeo.activations import LayerActivations
+from infogeo.results import Result, Source
+from infogeo.words import DistanceMatrix
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Agreement(Result):
+    """Rank correlation of the distances at every layer with every attention head.
+
+    Positive where close words are those that attention joins.
+    """
+
+    heads: FloatArray
+    """(L + 1, A, H) layer of the distances, block and head of the attention; NaN where one side is constant."""
+    averages: FloatArray
+    """(L + 1, A) against the mean of each block's heads."""
+    blocks: tuple[int, ...]
+    """(A) numbers of the blocks, counted from 1."""
+    measure: str
+    n: int
+    """Number of word pairs."""
+    source: Source
+    statistic: str = "spearman"
+
+    def __post_init__(self) -> None:
+        layers, blocks, _ = self.heads.shape
+        check_shape("averages", self.averages, (layers, blocks))
+        check_shape("heads", self.heads, (None, len(self.blocks), None))
+        for name in ("heads", "averages"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
+
+    def best(self, layer: int) -> tuple[int, int, float] | None:
+        """Block, head (both from 1) and value of the largest agreement at a layer; None if there is none at all."""
+        values = self.heads[layer]
+        if np.isnan(values).all():
+            return None
+        block, head = np.unravel_index(int(np.nanargmax(values)), values.shape)
+        return self.blocks[block], int(head) + 1, float(values[block, head])
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """One row for each layer and head, and one for each layer and block (head ``mean``)."""
+        table: list[tuple[Any, ...]] = []
+        for layer, (heads, averages) in enumerate(zip(self.heads.tolist(), self.averages.tolist(), strict=True)):
+            for block, values, average in zip(self.blocks, heads, averages, strict=True):
+                table += [(layer, block, str(h + 1), v, self.n) for h, v in enumerate(values)]
+                table.append((layer, block, "mean", average, self.n))
+        return ("layer", "block", "head", self.statistic, "pairs"), table
+
+    def summary(self) -> str:
+        return (
+            f"Agreement ({self.statistic}) of {self.measure} at {len(self.heads)} layers with "
+            f"{self.heads.shape[1] * self.heads.shape[2]} attention heads, {self.n} word pairs"
+        )
+
+
+def compare_layers(by_layer: Sequence[DistanceMatrix], activations: LayerActivations) -> Agreement:
+    """Spearman's coefficient of the distances at every layer with the attention of every head.
+
+    Over the pairs of words, the attention of both directions averaged; :func:`infogeo.spearman` gives the same number
+    for one layer and one head.
+
+    Parameters
+    ----------
+    by_layer : sequence of DistanceMatrix
+        At layers 0 to L.
+    activations : LayerActivations
+        Of the same words, captured with attention.
+
+    Returns
+    -------
+    Agreement
+    """
+    first, second = np.triu_indices(len(activations.words), 1)
+    attention = activations.word_attention()
+    columns = np.concatenate([attention, attention.mean(axis=1, keepdims=True)], axis=1)
+    columns = columns + columns.swapaxes(-1, -2)
+    attended = _standard_ranks(columns[..., first, second])
+    near = _standard_ranks(-np.stack([d.symmetrized().values[first, second] for d in by_layer]))
+    table = np.einsum("lm,ahm->lah", near, attended)
+    return Agreement(
+        heads=table[..., :-1], averages=table[..., -1], blocks=activations.attention_layers,
+        measure=by_layer[0].measure, n=len(first), source=by_layer[0].source,
+    )
+
+
+def _standard_ranks(values: FloatArray) -> FloatArray:
+    """Ranks along the last axis, centered and of length one; NaN where all values are equal."""
+    from scipy.stats import rankdata
+
+    ranks = np.asarray(rankdata(values, axis=-1)) - (values.shape[-1] + 1) / 2
+    length = np.linalg.norm(ranks, axis=-1, keepdims=True)
+    standard: FloatArray = np.divide(ranks, length, out=np.full(ranks.shape, np.nan), where=length > 0)
+    return standard

@@ -1,0 +1,10 @@
+"""Plotly figures of the results: pure functions that take a dataclass and return a figure."""
+
+from infogeo_adapters.plots.arcs import graph_figure as graph_figure
+from infogeo_adapters.plots.arcs import graph_pair_figure as graph_pair_figure
+from infogeo_adapters.plots.half_plane import half_plane_figure as half_plane_figure
+from infogeo_adapters.plots.heatmaps import agreement_figure as agreement_figure
+from infogeo_adapters.plots.heatmaps import attention_figure as attention_figure
+from infogeo_adapters.plots.heatmaps import distance_figure as distance_figure
+from infogeo_adapters.plots.heatmaps import layer_agreement_figure as layer_agreement_figure
+from infogeo_adapters.plots.heatmaps import lens_figure as lens_figure

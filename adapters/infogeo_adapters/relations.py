@@ -1,0 +1,280 @@
+"""How word distances, word graphs and attention baselines are chosen: by name, or by a function of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from infogeo.activations import AffinityMatrix, LayerActivations
+from infogeo.errors import ArgumentError, TextError
+from infogeo.estimation import (
+    Background,
+    component_normals,
+    occurrence_normals,
+    point_masses,
+    readout_categoricals,
+    shared_covariance_normals,
+)
+from infogeo.graphs import WordGraph, minimum_spanning_tree, nearest_neighbor_graph, radius_graph, top_edges
+from infogeo.measures import MEASURES, Measure
+from infogeo.pairwise import pairwise
+from infogeo.words import DistanceMatrix, WordDistributions
+
+if TYPE_CHECKING:
+    from infogeo_adapters.transformers.loading import LanguageModel
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Material:
+    """What constructions draw on besides the text: computed when first asked for, and once for many texts."""
+
+    model: LanguageModel
+    background_text: str | None = None
+    """Text to estimate the shared covariance from; None takes the sample that ships with infogeo."""
+    corpus_text: str | None = None
+    """Text in which the occurrences of a word are counted."""
+
+    @cached_property
+    def background(self) -> Background:
+        """Mean and covariance of word vectors by layer, from the background text."""
+        from infogeo_adapters.transformers.capture import capture_background
+
+        return capture_background(self.model, self.background_text)
+
+    @cached_property
+    def corpus(self) -> list[LayerActivations]:
+        """Activations of the corpus, window by window."""
+        from infogeo_adapters.transformers.capture import capture_activations, split_into_windows
+
+        if self.corpus_text is None:
+            raise ArgumentError(
+                "occurrence normals are made from the occurrences of each word in a corpus, and none was given; "
+                "give a file with --corpus (in Python corpus=, a text)"
+            )
+        windows = split_into_windows(self.model, self.corpus_text)
+        return capture_activations(self.model, windows, attention=False)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Context:
+    """What a construction or a relation is given: the activations of a text, and the material."""
+
+    material: Material
+    activations: LayerActivations
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model that read the text."""
+        return self.material.model
+
+
+Construction = Callable[[Context, int], WordDistributions]
+"""Makes the distributions of a text's words at a layer."""
+AttentionBaseline = Callable[[LayerActivations, int], AffinityMatrix]
+"""Makes the attention affinity that stands beside the distances at a layer."""
+
+
+class Relation(Protocol):
+    """How far apart the words of a text are: the seam where another word graph takes the place of the default.
+
+    Anything that can be called so fits :func:`analyze`: a relation may ignore the activations and ask the model anew,
+    as a graph of influences does.
+    """
+
+    def __call__(self, context: Context, layer: int, /) -> DistanceMatrix:
+        """Distances between the words of ``context.activations`` at a layer."""
+
+
+@dataclass(frozen=True)
+class DistributionRelation:
+    """The default relation: words become distributions, and a measure tells how far these are apart."""
+
+    construction: Construction
+    measure: Measure
+
+    def distributions(self, context: Context, layer: int) -> WordDistributions:
+        """The words as distributions."""
+        return self.construction(context, layer)
+
+    def __call__(self, context: Context, layer: int, /) -> DistanceMatrix:
+        """Distances between the distributions."""
+        return pairwise(self.measure, self.distributions(context, layer))
+
+
+def _vectors(context: Context, layer: int) -> WordDistributions:
+    return point_masses(context.activations, layer)
+
+
+def _components(context: Context, layer: int) -> WordDistributions:
+    return component_normals(context.activations, layer)
+
+
+def _shared_covariance(context: Context, layer: int) -> WordDistributions:
+    return shared_covariance_normals(context.activations, layer, context.material.background)
+
+
+def _readout(context: Context, layer: int) -> WordDistributions:
+    from infogeo_adapters.transformers.readout import read_out
+
+    return readout_categoricals(context.activations, layer, read_out(context.model, context.activations, layer))
+
+
+def _occurrences(context: Context, layer: int) -> WordDistributions:
+    """The distribution of each word's type, so that a repeated word stands at distance zero from itself.
+
+    The occurrences in the text count along with those in the corpus.
+    """
+    types = occurrence_normals([*context.material.corpus, context.activations], layer, rare="drop")
+    index = {word: i for i, word in enumerate(types.words)}
+    words = context.activations.words
+    lost = sorted({w for w in words if w not in index})
+    if lost:
+        shown = ", ".join(repr(w) for w in lost[:5])
+        raise TextError(
+            f"{len(lost)} of the words occur too rarely in the corpus to have a distribution: {shown}"
+            f"{', ...' if len(lost) > 5 else ''}; give a larger corpus or one that contains them"
+        )
+    places = np.asarray([index[w] for w in words], dtype=np.int64)
+    return WordDistributions(
+        words=words, distribution=types.distribution[places], observations=types.observations[places],
+        level="occurrence", layer=types.layer, construction=types.construction, details=types.details,
+        source=types.source,
+    )
+
+
+CONSTRUCTIONS: Mapping[str, Construction] = MappingProxyType({
+    "shared-covariance": _shared_covariance, "components": _components, "readout": _readout,
+    "occurrences": _occurrences, "vectors": _vectors,
+})
+"""Constructions by the names the command line uses: four kinds of distributions, and the bare vectors for cosine and
+Euclidean distance."""
+
+GRAPHS = ("neighbors", "mutual", "tree", "radius")
+"""How edges are chosen, by the names the command line uses."""
+
+
+def average_attention(activations: LayerActivations, layer: int) -> AffinityMatrix:
+    """Head average of the block that leads to the layer (for layer 0, of the first block that has attention)."""
+    from infogeo_adapters.transformers.attention import head_average
+
+    return head_average(activations, attention_block(activations, layer))
+
+
+def attention_block(activations: LayerActivations, layer: int) -> int:
+    """The last block with attention up to the layer, the first one for layers before it."""
+    blocks = activations.attention_layers
+    return max((b for b in blocks if b <= layer), default=blocks[0])
+
+
+def find_attention(name: str) -> AttentionBaseline:
+    """The attention baseline of a name: ``average``, ``rollout``, ``flow``, or ``head:B.H`` for head H of block B.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none of that name.
+    """
+    from infogeo_adapters.transformers.attention import attention_flow, attention_rollout, single_head
+
+    kind, _, number = name.partition(":")
+    if name == "average":
+        return average_attention
+    if name == "rollout":
+        return lambda activations, _: attention_rollout(activations)
+    if name == "flow":
+        return lambda activations, _: attention_flow(activations)
+    block, dot, head = number.partition(".")
+    if kind == "head" and dot and block.isdecimal() and head.isdecimal():
+        return lambda activations, _: single_head(activations, int(block), int(head))
+    raise ArgumentError(
+        f"attention {name!r} does not exist; choose average, rollout, flow, or head:B.H for head H of block B, both "
+        "counted from 1, as in head:3.2"
+    )
+
+
+def all_heads(activations: LayerActivations) -> list[AffinityMatrix]:
+    """Every head of every block, block by block."""
+    from infogeo_adapters.transformers.attention import single_head
+
+    return [
+        single_head(activations, block, head + 1)
+        for block in activations.attention_layers for head in range(activations.n_heads)
+    ]
+
+
+def find_construction(construction: str | Construction) -> Construction:
+    """The construction of a name, or the function itself.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none of that name.
+    """
+    if not isinstance(construction, str):
+        return construction
+    if construction not in CONSTRUCTIONS:
+        raise ArgumentError(f"construction {construction!r} does not exist; choose {', '.join(CONSTRUCTIONS)}")
+    return CONSTRUCTIONS[construction]
+
+
+def find_measure(measure: str | Measure | None, construction: str | Construction = "") -> Measure:
+    """The measure of a name, or the measure itself; None is the Fisher-Rao distance, for vectors the Euclidean one.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none of that name.
+    """
+    if measure is None:
+        measure = "euclidean_distance" if construction in ("vectors", _vectors) else "fisher_rao_distance"
+    if not isinstance(measure, str):
+        return measure
+    if measure not in MEASURES:
+        raise ArgumentError(f"measure {measure!r} does not exist; choose {', '.join(MEASURES)}")
+    return MEASURES[measure]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeRule:
+    """How edges are chosen from the distances, and the like from the attention beside them."""
+
+    kind: str = "neighbors"
+    """One of GRAPHS."""
+    neighbors: int = 3
+    radius: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in GRAPHS:
+            raise ArgumentError(f"graph {self.kind!r} does not exist; choose {', '.join(GRAPHS)}")
+        if self.neighbors < 1:
+            raise ArgumentError(f"neighbors: found {self.neighbors}, wanted at least 1")
+        if (self.kind == "radius") != (self.radius is not None):
+            raise ArgumentError(
+                "graph 'radius' needs radius=, in the unit of the measure" if self.radius is None
+                else f"radius: found {self.radius}, which means something only for graph 'radius', not {self.kind!r}"
+            )
+
+    def of_distances(self, distances: DistanceMatrix) -> WordGraph:
+        """The word graph of the distances, both directions averaged."""
+        return self._build(distances.symmetrized())
+
+    def of_attention(self, attention: AffinityMatrix, n_edges: int) -> WordGraph:
+        """The attention graph by the same rule; for a radius, which has none, the ``n_edges`` strongest pairs."""
+        symmetric = attention.symmetrized()
+        if self.kind != "radius":
+            return self._build(symmetric)
+        related = int(np.count_nonzero(np.triu(symmetric.values, 1)))
+        return top_edges(symmetric, min(n_edges, related))
+
+    def _build(self, matrix: DistanceMatrix | AffinityMatrix) -> WordGraph:
+        if self.kind == "tree":
+            return minimum_spanning_tree(matrix)
+        if self.radius is not None and isinstance(matrix, DistanceMatrix):
+            return radius_graph(matrix, self.radius)
+        k = min(self.neighbors, max(len(matrix.words) - 1, 1))
+        return nearest_neighbor_graph(matrix, k, mutual=self.kind == "mutual")

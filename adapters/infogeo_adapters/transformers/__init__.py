@@ -1,0 +1,1 @@
+"""Transformers in, arrays out: loading, capture, alignment with words, attention, read-out."""

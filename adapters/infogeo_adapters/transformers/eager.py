@@ -1,0 +1,151 @@
+"""Attention probabilities of a model that computes attention without ever forming them.
+
+The fast implementations (sdpa, flash) return no probabilities, so a model is switched to the eager one for the
+length of a capture. Whether it then still computes the same is measured once, not believed: Falcon, asked for its
+attention under sdpa, adds a mask of zeros and ones to the scores, and its tokens see later ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from infogeo.errors import ModelError
+from infogeo_adapters.transformers.stack import Stack, evaluating, padded_probe, quiet, rounding, run_probe, runner
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+ROW_SUM_TOLERANCE = 1e-3
+"""How far above one a row of attention may sum in float32; in bfloat16 and float16 twenty times that."""
+
+_forced: weakref.WeakKeyDictionary[PreTrainedModel, bool] = weakref.WeakKeyDictionary()
+
+
+@contextlib.contextmanager
+def eager_attention(model: PreTrainedModel, *, force: bool) -> Iterator[None]:
+    """The model with eager attention; afterwards each of its parts has the implementation it had.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    force : bool
+        Set the implementation also where transformers does not offer the switch.
+    """
+    from transformers import PreTrainedModel
+
+    configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
+    before = [(config, config._attn_implementation) for config in configs.values()]
+    try:
+        if not _is_eager(model):
+            with quiet():
+                model.set_attn_implementation("eager")
+            if force:
+                for config in configs.values():
+                    config._attn_implementation_internal = "eager"
+        yield
+    finally:
+        for config, implementation in before:
+            config._attn_implementation_internal = implementation
+
+
+def must_force(model: PreTrainedModel, stack: Stack) -> bool:
+    """Whether the switch to eager attention must be forced; it is measured which way leaves the hidden states alone.
+
+    Raises
+    ------
+    ModelError
+        No way gives attention, or each changes what the model computes.
+    """
+    if model in _forced:
+        return _forced[model]
+    ids, mask = padded_probe(model)
+    real = mask.bool().cpu()
+    changed = False
+    with evaluating(model):
+        own = run_probe(model, stack, ids, mask)[0][:, real]
+        for force in (False, True):
+            with eager_attention(model, force=force):
+                states, output = run_probe(model, stack, ids, mask, output_attentions=True)
+            if not getattr(output, "attentions", None):
+                continue
+            if float((states[:, real] - own).abs().max()) <= rounding(model) * float(own.abs().max()):
+                _forced[model] = force
+                return force
+            changed = True
+    if changed:
+        raise ModelError(
+            f"{type(model).__name__} computes other hidden states when its attention is asked for; load it with "
+            "attn_implementation='eager' and pass the object, or capture it with attention=False"
+        )
+    raise ModelError(f"{type(model).__name__} gives no attention; capture it with attention=False")
+
+
+def _is_eager(model: PreTrainedModel) -> bool:
+    """True if the part that is run computes attention by the eager implementation, or by none."""
+    return runner(model).config._attn_implementation in ("eager", None)
+
+
+def attention_maps(model: PreTrainedModel, output: Any, n_tokens: int) -> list[torch.Tensor]:
+    """The attention of each block that has any, (texts, H, T, T).
+
+    Raises
+    ------
+    ModelError
+        A map is missing or has another shape (the log-sum-exp of flex attention has three axes, a Longformer's
+        map is no square), or blocks have different numbers of heads.
+    """
+    name = type(model).__name__
+    maps = list(getattr(output, "attentions", None) or ())
+    absent = [k for k, m in enumerate(maps, start=1) if m is None]
+    if not maps or absent:
+        where = f" (map {absent[0]} of {len(maps)} is missing)" if maps else ""
+        raise ModelError(f"{name} gives no attention{where}; capture it with attention=False")
+    for k, m in enumerate(maps, start=1):
+        if m.ndim != 4 or tuple(m.shape[2:]) != (n_tokens, n_tokens) or m.shape[1] != maps[0].shape[1]:
+            raise ModelError(
+                f"map {k} of {name} has the shape {tuple(m.shape)}, wanted (texts, heads, {n_tokens}, {n_tokens}), "
+                "one map over all tokens for each head, and as many heads as the first; capture it with attention=False"
+            )
+    return maps
+
+
+def check_attention(model: PreTrainedModel, weights: NDArray[Any]) -> None:
+    """Raise a ModelError unless weights are non-negative and no row sums to more than one.
+
+    Rows may sum to less: GPT-OSS leaves out what its heads give to the sink.
+    """
+    tolerance = ROW_SUM_TOLERANCE * (20 if model.dtype.itemsize < 4 else 1)
+    sums = weights.sum(axis=-1)
+    if not ((weights >= 0).all() and (sums <= 1 + tolerance).all()):
+        raise ModelError(
+            f"the attention of {type(model).__name__} is no distribution: weights from {weights.min():.3g}, rows that "
+            f"sum to up to {sums.max():.6g}, wanted no weight below zero and no sum above one; capture it with "
+            "attention=False"
+        )
+
+
+def attention_layers(model: PreTrainedModel, stack: Stack, count: int) -> tuple[int, ...]:
+    """Which block, counted from 1, each attention map belongs to; in a hybrid stack not every block has one.
+
+    Raises
+    ------
+    ModelError
+        The number of maps fits neither all blocks nor those that the configuration calls attention.
+    """
+    if count == stack.depth:
+        return tuple(range(1, stack.depth + 1))
+    config = runner(model).config
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
+    found = tuple(k for k, kind in enumerate(kinds, start=1) if "attention" in kind and "linear" not in kind)
+    if len(found) != count or len(kinds) != stack.depth:
+        raise ModelError(
+            f"{type(model).__name__} gives {count} attention maps for {stack.depth} blocks and does not say which "
+            "blocks they belong to; capture it with attention=False"
+        )
+    return found

@@ -1,0 +1,329 @@
+"""One door for all models: the bundled one, a folder, a name on the hub, an object that is loaded already."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from infogeo.errors import ArgumentError, ModelError
+from infogeo.results import Source
+from infogeo_adapters._require import require
+from infogeo_adapters.models import bundled_path
+from infogeo_adapters.transformers.model_files import find_folder, first_line, hash_files, read_json, weight_files
+from infogeo_adapters.transformers.stack import embedding_rows, find_stack, quiet
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Kind = Literal["encoder", "decoder", "encoder-decoder"]
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.spm", "tokenizer.*.json")
+UNLIMITED = 10**9
+"""A tokenizer that knows no limit says a length beyond this."""
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A transformer with its tokenizer, checked and ready to be captured.
+
+    Made by :func:`load_model`. The model is a plain ``transformers`` object and may be used as such.
+    """
+
+    model: PreTrainedModel = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    name: str
+    """What the model was asked for as: ``bundled``, a folder, a name on the hub."""
+    kind: Kind
+    """Measured, not looked up: a decoder is a model in which no token sees a later one."""
+    source: Source
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks; of the encoder, if there are two stacks."""
+        return find_stack(self.model).depth
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of one text, special tokens counted; None if neither the model nor the tokenizer has a limit."""
+        return _context_length(self.model, self.tokenizer)
+
+    @property
+    def has_head(self) -> bool:
+        """True if the model predicts tokens, so that its layers can be read out."""
+        head: object = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]  # untyped in transformers
+        return head is not None
+
+
+def load_model(
+    model: str | Path | PreTrainedModel | None = None,
+    *,
+    tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    allow_pickle: bool = False,
+    revision: str | None = None,
+) -> LanguageModel:
+    """Load a language model and its tokenizer, or take an object that is loaded already.
+
+    Code that comes with a model is never run (``trust_remote_code`` is off, for the tokenizer too). A folder is
+    read without any network access. After loading, three forward passes of a few tokens find the stack of blocks,
+    and whether tokens see later ones; a model whose layers cannot be told apart is refused here and not later.
+
+    Parameters
+    ----------
+    model : str, Path, PreTrainedModel or None
+        None or ``"bundled"``
+            the small language model that ships with infogeo (``"bundled@0"``: as it was before its training; see
+            :func:`infogeo_adapters.models.bundled_steps`);
+        ``"minilm"``
+            the sentence encoder all-MiniLM-L6-v2 of the extra ``minilm``;
+        a folder
+            as ``save_pretrained`` writes it. What exists on disk, and what begins with ``.``, ``/`` or ``~``, is a
+            folder (write ``./minilm`` for a folder of that name);
+        another name
+            a model on the Hugging Face hub, fetched once and cached;
+        a ``PreTrainedModel``
+            used as it is, with ``tokenizer=``. It is not moved, converted or put into evaluation mode; while it is
+            captured it is, and afterwards it is as before.
+    tokenizer : str, Path or PreTrainedTokenizerBase, optional
+        Another tokenizer than the one beside the model; needed for a loaded object.
+    dtype : str or torch.dtype, optional
+        Number format to compute in: float32 (default), float64, bfloat16 or float16.
+    device : str or torch.device, optional
+        Where to compute, by default the CPU.
+    allow_pickle : bool
+        Also read ``pytorch_model.bin``, if there are no safetensors. Only for files you trust.
+    revision : str, optional
+        Branch, tag or commit on the hub.
+
+    Returns
+    -------
+    LanguageModel
+        In evaluation mode unless given as an object; ``source`` holds the SHA-256 of the weights (for a single
+        safetensors file the one that ``sha256sum`` prints).
+
+    Raises
+    ------
+    ModelError
+        The folder is missing or damaged, the hub cannot be reached, the weights are pickled or incomplete, the model
+        needs its own code, the tokenizer gives no character offsets or has more tokens than the model.
+    MissingDependencyError
+        torch, transformers or the package with MiniLM is not installed.
+    ArgumentError
+        An argument has no meaning for what is loaded.
+
+    Examples
+    --------
+    >>> model = load_model()
+    >>> model.kind, model.n_layers, model.context_length, model.has_head
+    ('decoder', 6, 512, True)
+    """
+    require("torch", extra="transformers", caller="load_model")
+    require("transformers", extra="transformers", caller="load_model")
+    if isinstance(model, LanguageModel):
+        raise ArgumentError("model: this one is loaded already; use it as it is")
+    if model is None or isinstance(model, str | Path):
+        name = "bundled" if model is None else str(model)
+        folder, commit = find_folder(model, allow_pickle=allow_pickle, revision=revision)
+        loaded, hashed = _from_folder(folder, dtype=_dtype(dtype), allow_pickle=allow_pickle)
+        _move(loaded, device if device is not None else "cpu")
+        options = {"revision": commit} if commit else {}
+        if tokenizer is None:
+            # the early checkpoints are of one run with the bundled model and ship without another copy
+            tokenizer = bundled_path() if name.startswith("bundled@") else folder
+    else:
+        _check_object(model, tokenizer, dtype=dtype, device=device, revision=revision)
+        loaded, name, hashed = model, model.config.name_or_path or type(model).__name__, _hash_state(model)
+        options = {}
+    if isinstance(tokenizer, str | Path):
+        tokenizer = _load_tokenizer(find_folder(tokenizer, allow_pickle=False, revision=None, weights=False)[0])
+    checked = _check_tokenizer(tokenizer, loaded)
+    source = Source(
+        model=name, content_hash=hashed, architecture=type(loaded).__name__,
+        dtype=str(loaded.dtype).removeprefix("torch."), options=options,
+    )
+    stack = find_stack(loaded)
+    kind: Kind = "encoder-decoder" if stack.encoder_decoder else "decoder" if stack.causal else "encoder"
+    return LanguageModel(model=loaded, tokenizer=checked, name=name, kind=kind, source=source)
+
+
+def _from_folder(folder: Path, *, dtype: torch.dtype, allow_pickle: bool) -> tuple[PreTrainedModel, str]:
+    settings = read_json(folder / "config.json", folder)
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(f"{folder} holds a PEFT adapter; merge it into its base (merge_and_unload) and save that")
+    weights, pickled = weight_files(folder, allow_pickle=allow_pickle)
+    config = _config(folder, settings)
+    auto = _auto_class(config, settings)
+    try:
+        with quiet():
+            model, info = auto.from_pretrained(
+                folder, config=config, dtype=dtype, local_files_only=True, trust_remote_code=False,
+                use_safetensors=not pickled, output_loading_info=True,
+            )
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the weights in {folder} cannot be loaded ({first_line(error)}); the files may be damaged or belong to "
+            "another config.json: copy or download them again"
+        ) from error
+    missing = sorted(k for k in info["missing_keys"] if "pooler" not in k)
+    if missing:
+        raise ModelError(
+            f"the weights in {folder} lack {len(missing)} tensors that {type(model).__name__} needs, {missing[0]!r} "
+            "first; they would be random numbers: check that weights and config.json belong together"
+        )
+    return model.eval(), hash_files(weights)
+
+
+def _config(folder: Path, settings: Mapping[str, Any]) -> Any:
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    kind = settings.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        if "auto_map" in settings:
+            raise ModelError(
+                f"{folder} needs code that comes with the model (auto_map in config.json), and infogeo never runs it; "
+                "if you trust it, load the model yourself and pass the object: load_model(model, tokenizer=tokenizer)"
+            )
+        raise ModelError(f"{folder}: config.json names the model type {kind!r}, which transformers does not know")
+    try:
+        with quiet():
+            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(f"{folder}: config.json cannot be used ({first_line(error)})") from error
+
+
+def _auto_class(config: Any, settings: Mapping[str, Any]) -> Any:
+    """The automatic class with the head the weights were saved with, AutoModel if that is not a language model's."""
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    heads = (
+        ("AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+        ("AutoModelForMaskedLM", modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+        ("AutoModelForSeq2SeqLM", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+    )
+    wanted = settings.get("architectures") or ()
+    order = heads[::-1] if config.is_encoder_decoder else heads
+    for auto, names in order:
+        if names.get(config.model_type) in wanted:
+            return getattr(transformers, auto)
+    return transformers.AutoModel
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    if not any(next(folder.glob(pattern), None) for pattern in VOCABULARIES):
+        raise ModelError(f"{folder} has no tokenizer (no tokenizer.json or vocabulary); give one with tokenizer=")
+    try:
+        with quiet():
+            loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be loaded ({first_line(error)}); copy or download it again"
+        ) from error
+    return loaded
+
+
+# Checks
+
+
+def _check_object(model: Any, tokenizer: Any, *, dtype: Any, device: Any, revision: str | None) -> None:
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(
+            f"model: found {type(model).__module__}.{type(model).__name__}, wanted a name, a folder or a transformers "
+            "PreTrainedModel (a PEFT model turns into one with merge_and_unload())"
+        )
+    if tokenizer is None:
+        raise ArgumentError("tokenizer: a model given as an object needs its tokenizer, pass tokenizer=")
+    if dtype is not None and _dtype(dtype) != model.dtype:
+        raise ArgumentError(f"dtype: the given model computes in {model.dtype}; convert it first with model.to(dtype)")
+    if device is not None and str(device) != str(model.device):
+        raise ArgumentError(f"device: the given model is on {model.device}; move it first with model.to(device)")
+    if revision is not None:
+        raise ArgumentError("revision: only models on the hub have revisions, an object was given")
+
+
+def _move(model: PreTrainedModel, device: str | torch.device) -> None:
+    import torch
+
+    try:
+        torch.nn.Module.to(model, device=torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError(f"device {str(device)!r} cannot be used ({first_line(error)}); choose 'cpu'") from error
+
+
+def _check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+    from transformers import PreTrainedTokenizerBase
+
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ModelError(f"tokenizer: found {type(tokenizer).__name__}, wanted a transformers tokenizer or its folder")
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{type(tokenizer).__name__} does not say which characters a token stands for, so words cannot be aligned; "
+            "use the fast version of the tokenizer (one with a tokenizer.json)"
+        )
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    rows = embedding_rows(model)
+    if largest < 0:
+        raise ModelError("the tokenizer has an empty vocabulary; its files are missing or damaged")
+    if largest >= rows:
+        raise ModelError(
+            f"the tokenizer has ids up to {largest}, but the model has only {rows} embeddings; they do not belong "
+            "together (or call model.resize_token_embeddings(len(tokenizer)) and train the new rows)"
+        )
+    return tokenizer
+
+
+def _dtype(value: str | torch.dtype | None) -> torch.dtype:
+    import torch
+
+    if value is None:
+        return torch.float32
+    name = str(value).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ArgumentError(f"dtype {value!r} cannot be used; choose {', '.join(DTYPES)}")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def _context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    import torch
+
+    limits = []
+    config = model.config if model.config.is_encoder_decoder else model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        # RoBERTa and its kin number positions from padding_idx + 1, so the table is longer than a text may be
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Embedding) and "position" in name and module.padding_idx is not None:
+                positions = min(positions, module.num_embeddings - module.padding_idx - 1)
+        limits.append(positions)
+    if 0 < tokenizer.model_max_length < UNLIMITED:
+        limits.append(int(tokenizer.model_max_length))
+    return min(limits, default=None)
+
+
+# Small things
+
+
+def _hash_state(model: PreTrainedModel) -> str:
+    """SHA-256 of names, formats, shapes and numbers of a loaded model, sorted by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

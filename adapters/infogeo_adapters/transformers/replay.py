@@ -1,0 +1,247 @@
+"""Running a model once and noting what happens after its last block, so that it can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from infogeo.errors import ModelError
+from infogeo_adapters.transformers.loading import LanguageModel
+from infogeo_adapters.transformers.stack import Stack, run_model, runner
+
+if TYPE_CHECKING:
+    import torch
+
+Scaling = Callable[["torch.Tensor"], "torch.Tensor"]
+
+OWN = "readout=, a function from states (T, d) to logits (T, V)"
+"""What a caller can do when a model cannot be read out as it is."""
+
+
+@dataclass
+class Call:
+    """One call of a module after the last block."""
+
+    name: str
+    module: torch.nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Any = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call to replay: the same arguments but for the one that carries the stream."""
+
+    name: str
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    place: int | str
+
+
+@dataclass
+class Run:
+    """What one forward pass showed of the way from the last block to the logits."""
+
+    raw: torch.Tensor
+    """Output of the last block as the model holds it; only its place in memory is looked at."""
+    states: torch.Tensor
+    """Copy of it, (T, d)."""
+    calls: list[Call]
+    logits: torch.Tensor
+    """(T, V)"""
+
+
+def ordinary_ids(model: LanguageModel) -> torch.Tensor:
+    """Five different tokens that are not special, (1, 5)."""
+    import torch
+
+    rows: Any = model.model.get_input_embeddings().num_embeddings
+    config = model.model.config.get_text_config()
+    special = {*model.tokenizer.all_special_ids, getattr(config, "pad_token_id", None)}
+    ids = [i for i in range(rows) if i not in special]
+    if len(ids) < 5:
+        raise ModelError(f"{model.name} knows {len(ids)} ordinary tokens; reading out needs at least 5")
+    return torch.tensor([ids[:: len(ids) // 5][:5]], device=model.model.device)
+
+
+def run_noted(model: LanguageModel, stack: Stack, ids: torch.Tensor) -> Run:
+    """Run the whole model; note the last block's output and every outermost call that begins after it."""
+    import torch
+
+    net = model.model
+    blocks = list(dict.fromkeys(runner(net).get_submodule(stack.path).children()))
+    inside = {module for block in blocks for module in block.modules()}
+    raw: list[torch.Tensor] = []
+    states: list[torch.Tensor] = []
+    calls: list[Call] = []
+    running: list[Call] = []
+
+    def block_left(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        raw.append(first_tensor(output))
+        if len(raw) == stack.depth:
+            states.append(raw[-1].detach().clone())
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if len(raw) == stack.depth and not running:
+                running.append(Call(name, module, args, kwargs))
+
+        return hook
+
+    def leave(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if running and running[0].module is module:
+            running[0].output = first_tensor(output)
+            calls.append(running.pop())
+
+    handles = [block.register_forward_hook(block_left) for block in blocks]
+    try:
+        for name, module in net.named_modules():
+            if module not in inside:
+                handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
+                handles.append(module.register_forward_hook(leave))
+        output = run_model(net, ids, torch.ones_like(ids))
+    finally:
+        for handle in handles:
+            handle.remove()
+    logits = getattr(output, "logits", None)
+    known = max(model.tokenizer.get_vocab().values()) + 1
+    # a head for token classification gives a row for each token too, but a short one
+    if logits is None or logits.ndim != 3 or logits.shape[:2] != ids.shape or logits.shape[2] < known:
+        raise ModelError(_no_head(model, logits))
+    if not states:
+        raise ModelError(
+            f"{model.name} ({type(net).__name__}) ran {len(raw)} blocks, not the {stack.depth} found before; "
+            f"pass {OWN}"
+        )
+    flat = states[0].transpose(0, 1)[0] if stack.time_major else states[0][0]
+    return Run(raw[-1], flat, calls, logits[0])
+
+
+def find_path(model: LanguageModel, run: Run) -> tuple[Step, ...]:
+    """The calls that lead from the last block to the logits, found backwards from the logits."""
+    ends = [i for i, c in enumerate(run.calls) if c.output is not None and c.output.numel() == run.logits.numel()]
+    if not ends:
+        called = ", ".join(c.name for c in run.calls) or "none"
+        raise ModelError(
+            f"{model.name} ({type(model.model).__name__}) does not make its logits with a module of its own (modules "
+            f"called after the last block: {called}); pass {OWN}"
+        )
+    steps: list[Step] = []
+    at: int | None = ends[-1]
+    while at is not None:
+        call = run.calls[at]
+        given = [(k, v) for k, v in (*enumerate(call.args), *call.kwargs.items()) if _is_tensor(v)]
+        earlier = {i: run.calls[i].output for i in range(at) if run.calls[i].output is not None}
+        place, at = _origin(given, earlier, run)
+        if place is None:
+            raise ModelError(
+                f"{model.name} ({type(model.model).__name__}): what {call.name} is given comes neither from the last "
+                f"block nor from a module after it; pass {OWN}"
+            )
+        # whatever else the call was given is kept, the tensor that is replaced is not
+        args = tuple(None if place == i else value for i, value in enumerate(call.args))
+        kwargs = {k: v for k, v in call.kwargs.items() if k != place}
+        steps.append(Step(call.name, call.module, args, kwargs, place))
+    return tuple(reversed(steps))
+
+
+def _origin(
+    given: list[tuple[Any, torch.Tensor]], earlier: dict[int, torch.Tensor], run: Run
+) -> tuple[Any, int | None]:
+    """Which argument carries the stream, and the number of the earlier call it comes from (None: the last block)."""
+    for place, tensor in given:
+        for i in reversed(earlier):
+            if _same_memory(tensor, earlier[i]):
+                return place, i
+        if _same_memory(tensor, run.raw):
+            return place, None
+    # a functional operation lies between; the self-check decides whether it matters
+    for place, tensor in given:
+        for i in reversed(earlier):
+            if tensor.shape == earlier[i].shape:
+                return place, i
+        if tensor.shape == run.raw.shape:
+            return place, None
+    return None, None
+
+
+def find_scalings(config: Any) -> dict[str, Scaling]:
+    """What configs say is done to the logits after the unembedding, by name, in the order it is done."""
+    kinds: dict[str, Callable[[float], Scaling]] = {
+        "logit_scale": lambda c: lambda z: z * c,
+        "logits_scaling": lambda c: lambda z: z / c,
+        "lm_head_multiplier": lambda c: lambda z: z * c,
+        "final_logit_softcapping": lambda c: lambda z: c * (z / c).tanh(),
+    }
+    values = {name: getattr(config, name, None) for name in kinds}
+    return {
+        name: kinds[name](float(value)) for name, value in values.items()
+        if isinstance(value, int | float) and value not in (0, 1)
+    }
+
+
+def replay(
+    steps: tuple[Step, ...], scalings: tuple[Scaling, ...], states: torch.Tensor,
+    weights: list[dict[str, torch.Tensor] | None] | None,
+) -> torch.Tensor:
+    """Logits (T, V) of states (T, d)."""
+    import torch
+
+    stream: Any = states[None]
+    for i, step in enumerate(steps):
+        wide = weights[i] if weights is not None else None
+        if wide is None and isinstance(step.call, torch.nn.Module):
+            # a stream kept wider than the weights is narrowed before them, as the model itself does
+            stream = stream.to(next((p.dtype for p in step.call.parameters()), stream.dtype))
+        args = tuple(stream if step.place == j else value for j, value in enumerate(step.args))
+        kwargs = {**step.kwargs, step.place: stream} if isinstance(step.place, str) else dict(step.kwargs)
+        if wide is None:
+            output = step.call(*args, **kwargs)
+        else:
+            output = torch.func.functional_call(step.call, wide, args, kwargs)  # type: ignore[arg-type]
+        stream = first_tensor(output)
+    for scaling in scalings:
+        stream = scaling(stream)
+    logits: torch.Tensor = stream.reshape(-1, stream.shape[-1])
+    return logits
+
+
+def _no_head(model: LanguageModel, logits: Any) -> str:
+    from transformers.models.auto import modeling_auto
+
+    net = model.model
+    kind = net.config.model_type
+    classes = [
+        names[kind]
+        for names in (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+        if kind in names
+    ]
+    remedy = f"load it as {' or '.join(dict.fromkeys(classes))} if its checkpoint has that head, " if classes else ""
+    what = "it returns no logits" if logits is None else (
+        f"for five tokens its logits have shape {tuple(logits.shape)}, not (1, 5, V) with one for each of the "
+        f"{len(model.tokenizer)} tokens it knows"
+    )
+    return (
+        f"{model.name} ({type(net).__name__}) predicts no tokens, so there is nothing to read out: {what} (sentence "
+        f"encoders such as MiniLM are trained without a head); {remedy}use a language model such as load_model(), or "
+        f"pass {OWN}"
+    )
+
+
+def first_tensor(output: Any) -> Any:
+    """The output itself, or its first part, if that is a tensor; else None."""
+    found = output[0] if isinstance(output, tuple) else output
+    return found if _is_tensor(found) else None
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def _same_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.data_ptr() == b.data_ptr() and a.numel() == b.numel()

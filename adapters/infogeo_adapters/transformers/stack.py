@@ -1,0 +1,297 @@
+"""Where the residual stream of a model is: found by running it, not by the names of its modules.
+
+A stack is the ``ModuleList`` whose members all ran, each on what the one before returned. What goes into the first
+is layer 0, what comes out of the l-th is layer l: the stream before any final norm, in every family, while
+``hidden_states[-1]`` of transformers is normed in some models and raw in others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from logging import CRITICAL
+from typing import TYPE_CHECKING, Any, cast
+
+from infogeo.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+PROBE, PADDED = 5, 8
+"""Tokens of the probing text, and its length with padding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """What a few forward passes showed about a model."""
+
+    path: str
+    """Name of the ``ModuleList`` inside the module that :func:`runner` gives."""
+    depth: int
+    """Blocks run in one pass; more than there are modules where these are shared, as in ALBERT."""
+    time_major: bool
+    """True if the blocks hold states as (token, text, d) instead of (text, token, d), as in XLNet."""
+    causal: bool
+    """True if no token's state depends on a later token."""
+    pads_exactly: bool
+    """True if masked padding on the right changes nothing; False for FNet, which mixes all positions."""
+    encoder_decoder: bool
+
+
+_found: weakref.WeakKeyDictionary[PreTrainedModel, Stack] = weakref.WeakKeyDictionary()
+
+
+def find_stack(model: PreTrainedModel) -> Stack:
+    """Run a few tokens through a model and find its stack of blocks; the answer is kept for the model's lifetime.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Left in the mode it was in.
+
+    Returns
+    -------
+    Stack
+
+    Raises
+    ------
+    ModelError
+        The model does not run on tokens alone or computes NaN, or no list of its modules passes on a stream with one
+        vector for each token.
+    """
+    if model not in _found:
+        with evaluating(model):
+            _found[model] = _probe(model)
+    return _found[model]
+
+
+def runner(model: PreTrainedModel) -> PreTrainedModel:
+    """The part of a model that is run to capture it: the encoder of two stacks, else the model without its head."""
+    part: Any = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+    return cast("PreTrainedModel", part)
+
+
+def run_model(part: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, **more: Any) -> Any:
+    """One forward pass without cache. Of the mask and ``more`` it gets what its signature names.
+
+    ``output_attentions`` is also passed where the signature ends in ``**kwargs``, as transformers 5 wants it.
+    """
+    parameters = inspect.signature(part.forward).parameters
+    rest = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    wanted = {"attention_mask": mask, "use_cache": False, **more}
+    given = {k: v for k, v in wanted.items() if k in parameters or (rest and k == "output_attentions")}
+    return part(input_ids=ids, **given)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and reports of transformers meanwhile; what they would say becomes an error of ours."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(CRITICAL)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+
+
+@contextlib.contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """The model in evaluation mode and without gradients; afterwards each module is in the mode it was in."""
+    import torch
+
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@dataclass
+class Firings:
+    """What the members of one ModuleList were given and returned, in the order they ran."""
+
+    inputs: list[Any] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    modules: set[int] = field(default_factory=set)
+
+
+@contextlib.contextmanager
+def hooked(lists: dict[str, torch.nn.Module], *, all_inputs: bool) -> Iterator[dict[str, Firings]]:
+    """Hooks on the members of module lists while the body runs, gone afterwards whatever happens.
+
+    Tensors are copied at once, since some models go on computing in place.
+    """
+    firings = {path: Firings() for path in lists}
+    handles = []
+
+    def watch(block: torch.nn.Module, seen: Firings) -> None:
+        def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if all_inputs or not seen.inputs:
+                seen.inputs.append(_copy(args[0] if args else kwargs.get("hidden_states")))
+
+        def leave(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            seen.outputs.append(_copy(output[0] if isinstance(output, tuple) else output))
+            seen.modules.add(id(module))
+
+        handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(block.register_forward_hook(leave))
+
+    try:
+        for path, blocks in lists.items():
+            for block in dict.fromkeys(blocks.children()):
+                watch(block, firings[path])
+        yield firings
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def residual_stream(stack: Stack, seen: Firings) -> list[torch.Tensor]:
+    """Layers 0 to L of a recorded pass, each (texts, tokens, d)."""
+    if len(seen.outputs) != stack.depth:
+        raise ModelError(
+            f"{len(seen.outputs)} blocks ran, {stack.depth} did at loading; if the model was changed, load it again"
+        )
+    states = [*seen.inputs[:1], *seen.outputs]
+    return [s.transpose(0, 1) for s in states] if stack.time_major else states
+
+
+def _copy(value: Any) -> Any:
+    import torch
+
+    return value.detach().clone() if isinstance(value, torch.Tensor) else None
+
+
+# Finding it
+
+
+def _probe(model: PreTrainedModel) -> Stack:
+    import torch
+
+    part = runner(model)
+    ids = _probe_ids(model)
+    ones = torch.ones_like(ids)
+    lists: dict[str, torch.nn.Module] = {
+        n: m for n, m in part.named_modules() if isinstance(m, torch.nn.ModuleList) and len(m)
+    }
+    try:
+        with hooked(lists, all_inputs=True) as firings:
+            run_model(part, ids, ones)
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} does not run on token ids alone ({type(error).__name__}: {error}); "
+            "infogeo reads language models"
+        ) from error
+    path = _choose(model, lists, firings)
+    found = Stack(
+        path=path, depth=len(firings[path].outputs), time_major=tuple(firings[path].outputs[0].shape[:2]) == (PROBE, 1),
+        causal=False, pads_exactly=False, encoder_decoder=bool(model.config.is_encoder_decoder),
+    )
+
+    alone = run_probe(model, found, ids, ones)[0]
+    scale = float(alone.abs().max())
+    if not alone.isfinite().all():
+        raise ModelError(
+            f"{type(model).__name__} computes NaN or infinity on ordinary tokens in {model.dtype}; its weights are "
+            "damaged or the number format is too narrow (try dtype='float32')"
+        )
+    changed = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
+    causal = float((run_probe(model, found, changed, ones)[0] - alone)[:, :, :-1].abs().max()) <= 1e-6 * scale
+    padded = run_probe(model, found, *padded_probe(model))[0][:, :1, :PROBE]
+    exact = float((padded - alone).abs().max()) <= rounding(model) * scale
+    return replace(found, causal=causal, pads_exactly=exact)
+
+
+def run_probe(
+    model: PreTrainedModel, stack: Stack, ids: torch.Tensor, mask: torch.Tensor, **more: Any
+) -> tuple[torch.Tensor, Any]:
+    """Residual stream of a probe, (L + 1, texts, tokens, d) in float64, and what the model returned."""
+    import torch
+
+    part = runner(model)
+    with hooked({stack.path: part.get_submodule(stack.path)}, all_inputs=False) as firings:
+        output = run_model(part, ids, mask, **more)
+    return torch.stack([s.double().cpu() for s in residual_stream(stack, firings[stack.path])]), output
+
+
+def padded_probe(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """The probe with padding, and beside it a text that needs none: ids and mask, (2, PADDED)."""
+    import torch
+
+    ids = _probe_ids(model)
+    batch = torch.cat([ids, ids.flip(1)[:, : PADDED - PROBE]], dim=1).repeat(2, 1)
+    mask = torch.ones_like(batch)
+    mask[0, PROBE:] = 0
+    return batch, mask
+
+
+def rounding(model: PreTrainedModel) -> float:
+    """Relative difference that rounding may make."""
+    return 5e-2 if model.dtype.itemsize < 4 else 1e-4
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """Number of token embeddings."""
+    try:
+        rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    except NotImplementedError:
+        rows = None
+    if not isinstance(rows, int):
+        raise ModelError(f"{type(model).__name__} has no token embedding; infogeo reads language models")
+    return rows
+
+
+def _probe_ids(model: PreTrainedModel) -> torch.Tensor:
+    """A few different ordinary tokens, (1, PROBE)."""
+    import torch
+
+    rows = embedding_rows(model)
+    config = model.config.get_text_config()
+    special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")} - {None}
+    ordinary = [i for i in range(rows) if i not in special]
+    step = max(1, len(ordinary) // (PROBE + 1))
+    return torch.tensor([ordinary[step : step * PROBE + 1 : step]], device=model.device)
+
+
+def _choose(model: PreTrainedModel, lists: dict[str, Any], firings: dict[str, Firings]) -> str:
+    """Path of the list that carries the residual stream."""
+    ran = {p: f for p, f in firings.items() if f.modules == {id(m) for m in lists[p].children()}}
+    stacks = {p: f for p, f in ran.items() if _is_stream(f) and _is_chain(f)}
+    outer = [p for p in stacks if not any(p.startswith(q + ".") for q in stacks)]
+    if len(outer) == 1:
+        return outer[0]
+    if outer:
+        raise ModelError(
+            f"{type(model).__name__} runs several stacks of blocks one after the other ({', '.join(outer)}), so that "
+            "layers cannot be numbered in one row; pass the part to look at as a model of its own"
+        )
+    shapes = sorted({f"{p}: {tuple(f.outputs[0].shape)}" for p, f in ran.items() if f.outputs[0] is not None})
+    raise ModelError(
+        f"the residual stream of {type(model).__name__} cannot be found: no list of its modules passes on one vector "
+        f"for each token from member to member (shapes seen for {PROBE} tokens: {'; '.join(shapes[:4]) or 'none'})"
+    )
+
+
+def _is_stream(seen: Firings) -> bool:
+    shapes = {None if t is None else tuple(t.shape) for t in [*seen.inputs, *seen.outputs]}
+    only = shapes.pop() if len(shapes) == 1 else None
+    return only is not None and len(only) == 3 and only[:2] in ((1, PROBE), (PROBE, 1))
+
+
+def _is_chain(seen: Firings) -> bool:
+    import torch
+
+    pairs = zip(seen.outputs, seen.inputs[1:], strict=False)
+    return all(torch.allclose(a, b.to(a.dtype), rtol=0, atol=0, equal_nan=True) for a, b in pairs)

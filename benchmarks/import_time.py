@@ -1,0 +1,54 @@
+"""How long ``import infogeo`` takes: wall time of a new interpreter that imports it, less that of one that does not.
+
+Both are run in turn, so that a slow moment of the machine hits both; the medians are subtracted. The first pair is not
+counted (it reads the files from disk). Exit status 1 if the limit is given and passed::
+
+    python benchmarks/import_time.py --repeats 9 --limit 0.3
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def seconds(statement: str) -> float:
+    """Wall time of a new interpreter that runs one statement."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "adapters")])
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True, env={**os.environ, "PYTHONPATH": path})
+    return time.perf_counter() - start
+
+
+def import_seconds(package: str, *, repeats: int) -> float:
+    """Median seconds that importing a package adds to a bare interpreter."""
+    pairs = [(seconds("pass"), seconds(f"import {package}")) for _ in range(repeats + 1)][1:]
+    bare, loaded = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return loaded - bare
+
+
+def main() -> int:
+    """Measure both packages, and numpy alone for comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7, help="pairs measured (at least 5)")
+    parser.add_argument("--limit", type=float, help="seconds that import infogeo may take")
+    arguments = parser.parse_args()
+    if arguments.repeats < 5:
+        parser.error("--repeats must be at least 5")
+    packages = ("numpy", "infogeo", "infogeo_adapters")
+    result = {name: import_seconds(name, repeats=arguments.repeats) for name in packages}
+    print(f"{'package':20}seconds (median of {arguments.repeats}, above a bare interpreter)")
+    for name, value in result.items():
+        print(f"{name:20}{value:.3f}")
+    return int(arguments.limit is not None and result["infogeo"] > arguments.limit)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Plain array kernels under the measures, written against the array-API standard.
+
+They hold for NumPy arrays and for any other array that array-api-compat knows. What they have in common is that
+differences are formed before anything is squared, exponentiated or summed, so that two close distributions have a
+distance with all its digits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from array_api_compat import array_namespace
+
+SERIES_BOUND = 0.02
+"""Below this the power series of :func:`expm1_excess` is used."""
+
+Array = Any
+"""An array of NumPy or of another library that follows the array-API standard."""
+
+
+def half_plane_distances(mean_difference: Array, var_p: Array, var_q: Array) -> Array:
+    r"""Fisher-Rao distances of univariate normals.
+
+    :math:`2\sqrt2\,\mathrm{arsinh}\sqrt{(\Delta m^2/2 + \Delta s^2)/(4 s_1 s_2)}`, with
+    :math:`\Delta s = (v_1 - v_2)/(s_1 + s_2)`, which keeps its digits where the difference of roots would not.
+    """
+    xp = array_namespace(mean_difference, var_p, var_q)
+    s_p, s_q = xp.sqrt(var_p), xp.sqrt(var_q)
+    scale = (1 / xp.sqrt(s_p)) * (1 / xp.sqrt(s_q))
+    a, b = mean_difference * scale, (var_p - var_q) / (s_p + s_q) * scale
+    return 2 * 2**0.5 * xp.asinh(xp.sqrt(a * a / 8 + b * b / 4))
+
+
+def log_gaps(log_p: Array, log_q: Array) -> Array:
+    """``log_p - log_q`` with the convention that two impossible outcomes do not differ."""
+    xp = array_namespace(log_p, log_q)
+    nothing = xp.isinf(log_p) & xp.isinf(log_q)
+    zero = xp.zeros((), dtype=log_p.dtype, device=getattr(log_p, "device", None))
+    return xp.where(nothing, zero, log_p) - xp.where(nothing, zero, log_q)
+
+
+def root_differences(log_p: Array, log_q: Array) -> Array:
+    r""":math:`|\sqrt p - \sqrt q|` from log-probabilities, to full relative precision."""
+    xp = array_namespace(log_p, log_q)
+    gap = xp.abs(log_gaps(log_p, log_q))
+    return -xp.exp(xp.maximum(log_p, log_q) / 2) * xp.expm1(-gap / 2)
+
+
+def expm1_excess(x: Array) -> Array:
+    r""":math:`e^x - 1 - x`, which is near :math:`x^2/2` and never negative."""
+    xp = array_namespace(x)
+    near = xp.abs(x) < SERIES_BOUND
+    zero = xp.zeros((), dtype=x.dtype, device=getattr(x, "device", None))
+    y = xp.where(near, x, zero)
+    series = 1 + 0 * y
+    for k in range(9, 2, -1):
+        series = 1 + y / k * series
+    far = xp.where(near, zero, x)
+    return xp.where(near, y * y / 2 * series, xp.expm1(far) - far)
+
+
+def log1p_excess(x: Array) -> Array:
+    r""":math:`x - \log(1 + x)` for :math:`x > -1`, which is near :math:`x^2/2` and never negative."""
+    xp = array_namespace(x)
+    return expm1_excess(xp.log1p(x))
+
+
+def kl_terms(log_p: Array, log_q: Array) -> Array:
+    r"""Non-negative terms :math:`p \log(p/q) - p + q`; the Kullback-Leibler divergence is their sum over outcomes."""
+    xp = array_namespace(log_p, log_q)
+    gap = log_gaps(log_p, log_q)
+    near = xp.abs(gap) < SERIES_BOUND
+    zero = xp.zeros((), dtype=gap.dtype, device=getattr(gap, "device", None))
+    p, q = xp.exp(log_p), xp.exp(log_q)
+    close = p * expm1_excess(-xp.where(near, gap, zero))
+    # p = 0 contributes q; q = 0 < p contributes infinity
+    far = p * xp.where(near | (p == 0), zero, gap) - p + q
+    return xp.where(near, close, far)
+
+
+def jensen_shannon_terms(log_p: Array, log_q: Array) -> Array:
+    r"""Non-negative terms whose sum over the outcomes is the Jensen-Shannon divergence.
+
+    With :math:`g = |\log p - \log q|` and :math:`u = \tanh(g/2)`, a term is
+    :math:`\tfrac{p+q}{4}\,(u g + \log(1 - u^2))`.
+    """
+    xp = array_namespace(log_p, log_q)
+    gap = xp.abs(log_gaps(log_p, log_q))
+    near = gap < 1
+    zero = xp.zeros((), dtype=gap.dtype, device=getattr(gap, "device", None))
+    g = xp.where(near, gap, zero)
+    u = xp.tanh(g / 2)
+    close = u * g + xp.log1p(-u * u)
+    # log(1 - u^2) = 2 log 2 - g - 2 log(1 + exp(-g)), and g (1 - u) = 2 g / (exp(g) + 1)
+    h = xp.where(xp.isinf(gap), zero, gap)
+    decay = xp.where(xp.isinf(gap), zero, xp.exp(-h))
+    far = 2 * (0.6931471805599453 - xp.log1p(decay) - h * decay / (1 + decay))
+    return (xp.exp(log_p) + xp.exp(log_q)) / 4 * xp.where(near, close, far)
+
+
+def cosine_complements(u: Array, v: Array) -> Array:
+    r""":math:`1 - \cos` of the angle of non-zero vectors, by a half-angle formula.
+
+    With :math:`a = u - |u| v / |v|` and :math:`b = u + |u| v / |v|` the tangent of half the angle is :math:`|a| / |b|`;
+    :math:`a` is formed from the difference :math:`u - v`, so that it keeps its digits for close vectors.
+    """
+    xp = array_namespace(u, v)
+    norm = xp.linalg.vector_norm
+    length_u, length_v = norm(u, axis=-1, keepdims=True), norm(v, axis=-1, keepdims=True)
+    unit_v = v / length_v
+    difference = u - v
+    longer = xp.sum(difference * (u + v), axis=-1, keepdims=True) / (length_u + length_v)  # |u| - |v|
+    sine = norm(difference - longer * unit_v, axis=-1)
+    cosine = norm(u + length_u * unit_v, axis=-1)
+    return 2 * sine**2 / (sine**2 + cosine**2)

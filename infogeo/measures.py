@@ -1,0 +1,231 @@
+"""Measures between distributions: functions of two members of one family that know their own properties."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from infogeo._checks import FloatArray
+from infogeo.errors import ArgumentError, DomainError, ShapeError, UnsupportedFamilyError
+from infogeo.families import Family, Gaussian
+
+Kernel = Callable[[Any, Any], FloatArray]
+"""Value of a measure for two batches of one family whose batch shapes broadcast."""
+
+
+@dataclass(frozen=True)
+class BlockKernel:
+    """A way to compute a whole block of a matrix at once, cheaper than pair by pair."""
+
+    prepare: Callable[[Any], Any]
+    """Turns a batch of shape (n,) into what every block needs, once."""
+    evaluate: Callable[[Any, slice, slice, float], FloatArray]
+    """(prepared, rows, columns, memory) to the values of the block; memory bounds extra temporaries, in bytes."""
+    scratch: int
+    """Temporaries per entry of a block, counted in float64 numbers."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a measure knows about one family."""
+
+    kernel: Kernel
+    metric: bool
+    """True if the measure satisfies the axioms of a metric on this family."""
+    scratch: int
+    """Temporaries of the kernel per pair, in multiples of the size of a member."""
+    block: BlockKernel | None
+
+
+class Measure:
+    """A function of two distributions of one family, dispatched on the exact family.
+
+    Call it as ``measure(p, q)``: batch shapes broadcast, and the values have the broadcast shape. Kernels are added
+    with :meth:`register`, one for each family.
+
+    Parameters
+    ----------
+    name : str
+    symmetric : bool
+        Whether ``measure(p, q) == measure(q, p)``.
+    metric : bool
+        Whether it satisfies the axioms of a metric, the triangle inequality among them. A family can say otherwise.
+    doc : str
+        Docstring of the measure.
+
+    Examples
+    --------
+    >>> from infogeo import DiagonalGaussian, fisher_rao_distance, kl_divergence
+    >>> fisher_rao_distance.symmetric, fisher_rao_distance.is_metric(DiagonalGaussian)
+    (True, True)
+    >>> kl_divergence.symmetric, kl_divergence.is_metric(DiagonalGaussian)
+    (False, False)
+    """
+
+    def __init__(self, name: str, *, symmetric: bool, metric: bool, doc: str = "") -> None:
+        if metric and not symmetric:
+            raise ArgumentError(f"{name}: a metric is symmetric; found symmetric=False, metric=True")
+        self.name = name
+        self.symmetric = symmetric
+        self._metric = metric
+        self._registered: dict[type[Family], Registration] = {}
+        self._refused: dict[type[Family], str] = {}
+        self.__name__ = self.__qualname__ = name
+        self.__doc__ = doc
+
+    @property
+    def families(self) -> tuple[type[Family], ...]:
+        """Families that have a kernel, in alphabetical order."""
+        return tuple(sorted(self._registered, key=lambda family: family.__name__))
+
+    def is_metric(self, family: type[Family]) -> bool:
+        """Whether the measure is a metric on a family.
+
+        Raises
+        ------
+        UnsupportedFamilyError
+            If the family has no kernel.
+        """
+        return self.registration(family).metric
+
+    def register(
+        self, family: type[Family], *, scratch: int, metric: bool | None = None, block: BlockKernel | None = None
+    ) -> Callable[[Kernel], Kernel]:
+        """Decorator that adds the kernel of a family.
+
+        Parameters
+        ----------
+        family : type
+            Looked up exactly: a subclass needs a kernel of its own.
+        scratch : int
+            Temporaries of the kernel per pair, in multiples of :attr:`Family.member_size`; :func:`pairwise` keeps to
+            its memory with it.
+        metric : bool, optional
+            Whether the measure is a metric on this family, where that differs from the measure at large.
+        block : BlockKernel, optional
+            A way to compute whole blocks of pairs.
+
+        Raises
+        ------
+        ArgumentError
+            If the family has a kernel already.
+        """
+        if family in self._registered:
+            raise ArgumentError(f"{self.name} has a kernel for {family.__name__} already; a second one is refused")
+        is_metric = self._metric if metric is None else metric
+
+        def add(kernel: Kernel) -> Kernel:
+            self._registered[family] = Registration(kernel, is_metric, scratch, block)
+            self._refused.pop(family, None)
+            return kernel
+
+        return add
+
+    def refuse(self, family: type[Family], reason: str) -> None:
+        """Say why a family has no kernel, and what to use in its place; the reason is part of the error."""
+        self._refused[family] = reason
+
+    def registration(self, family: type[Family]) -> Registration:
+        """What is known about a family.
+
+        Raises
+        ------
+        UnsupportedFamilyError
+            If the family has no kernel; the message lists those that have.
+        """
+        if family not in self._registered:
+            reason = self._refused.get(family)
+            raise UnsupportedFamilyError(
+                f"{self.name} is not defined for {family.__name__}{'' if reason is None else f': {reason}'}. "
+                f"{self._list_families()}"
+            )
+        return self._registered[family]
+
+    def __call__(self, p: Family, q: Family) -> FloatArray:
+        """The measure of two batches of one family, of the shape their batch shapes broadcast to.
+
+        Raises
+        ------
+        UnsupportedFamilyError
+            If the two are of different families, or of one that has no kernel.
+        ShapeError
+            If the dimensions differ or the batch shapes do not broadcast.
+        DomainError
+            If the pair lies outside the domain of the kernel, as normals with unequal shared covariances do.
+        """
+        for side in (p, q):
+            if not isinstance(side, Family):
+                raise UnsupportedFamilyError(
+                    f"{self.name} compares distributions, found {type(side).__name__}; wrap plain vectors as "
+                    f"PointMass(vectors). {self._list_families()}"
+                )
+        if type(p) is not type(q):
+            normal = all(isinstance(side, Gaussian) or hasattr(side, "to_full") for side in (p, q))
+            hint = "; to_full() turns normals into Gaussian" if normal else ""
+            raise UnsupportedFamilyError(
+                f"{self.name} needs two distributions of one family, found {type(p).__name__} and "
+                f"{type(q).__name__}{hint}. {self._list_families()}"
+            )
+        kernel = self.registration(type(p)).kernel
+        if p.dimension != q.dimension:
+            raise ShapeError(f"{self.name}: found dimensions {p.dimension} and {q.dimension}, wanted equal ones")
+        try:
+            np.broadcast_shapes(p.batch_shape, q.batch_shape)
+        except ValueError:
+            raise ShapeError(
+                f"{self.name}: batch shapes {p.batch_shape} and {q.batch_shape} do not broadcast; "
+                "for all pairs use pairwise"
+            ) from None
+        check_same_covariance(self.name, p, q)
+        return np.asarray(kernel(p, q), dtype=np.float64)
+
+    def __repr__(self) -> str:
+        return f"<measure {self.name}>"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+    def _list_families(self) -> str:
+        return f"Registered families: {', '.join(f.__name__ for f in self.families) or 'none'}"
+
+
+def check_same_covariance(name: str, p: Family, q: Family) -> None:
+    """Raise unless two batches with a shared covariance share the same one."""
+    a, b = (getattr(side, "cov", None) if "cov" not in side.event_axes else None for side in (p, q))
+    if a is not b and a is not None and b is not None and not np.array_equal(a, b):
+        raise DomainError(
+            f"{name}: the two {type(p).__name__} batches have different covariances; build both with one covariance, "
+            "or turn them into Gaussian with to_full()"
+        )
+
+
+_TABLE: dict[str, Measure] = {}
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(_TABLE)
+"""All measures of infogeo by name, for command lines and tests that go through every one."""
+
+
+def measure(*, symmetric: bool, metric: bool) -> Callable[[Callable[[Any, Any], FloatArray]], Measure]:
+    """Decorator that turns a documented, empty function into a :class:`Measure` of its name, listed in ``MEASURES``.
+
+    Raises
+    ------
+    ArgumentError
+        If a measure of that name exists.
+    """
+
+    def make(function: Callable[[Any, Any], FloatArray]) -> Measure:
+        name = function.__name__
+        if name in _TABLE:
+            raise ArgumentError(f"a measure named {name} exists already")
+        made = Measure(name, symmetric=symmetric, metric=metric)
+        functools.update_wrapper(made, function)
+        _TABLE[name] = made
+        return made
+
+    return make

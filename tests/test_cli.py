@@ -1,0 +1,337 @@
+"""The command line: what it prints where, its exit codes, and errors without tracebacks."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from infogeo_adapters.cli import main
+from infogeo_adapters.files import read_graph
+
+from infogeo.errors import ConvergenceError
+
+pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
+
+TEXT = "The old dog chased the little cat because it was hungry."
+FAST = ["--construction", "components"]
+
+Capture = pytest.CaptureFixture[str]
+
+
+def failed(capsys: Capture, *args: str) -> str:
+    """The message of a command that could not be done."""
+    code = main(list(args))
+    out, err = capsys.readouterr()
+    assert code == 2, (code, err)
+    assert out == "" and "Traceback" not in err
+    return err
+
+
+# report
+
+
+def test_report_prints_where_the_page_is(tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
+    assert main(["report", TEXT, "--out", str(tmp_path / "r")]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{tmp_path / 'r' / 'index.html'}\n" and Path(out.strip()).exists()
+    assert err.startswith("infogeo: loading the model bundled\n") and "writing the report" in err
+
+
+def test_report_as_json(tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
+    args = ["report", TEXT, *FAST, "-o", str(tmp_path / "r"), "--json", "-q", "-l", "-1", "--attention", "rollout",
+            "--graph", "tree", "--permutations", "19", "--units", "bits"]
+    assert main(args) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["layer"] == 6 and found["words"] == 12 and found["edges"] == 11 and err == ""
+    assert {c["statistic"] for c in found["comparisons"]["items"]} >= {"mantel", "spearman"}
+
+
+def test_report_refuses_its_folder_before_it_loads_a_model(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").write_text("mine")
+    err = failed(capsys, "report", TEXT, "--out", str(tmp_path / "file"), "--model", "no such model")
+    assert "is a file, wanted a folder" in err and "loading" not in err
+
+
+def test_report_says_that_a_text_was_cut(tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
+    text = "The dog ran home. " * 150
+    assert "overflow='truncate'" in failed(capsys, "report", text, *FAST, "-o", str(tmp_path / "r"))
+    assert not (tmp_path / "r").exists()
+    assert main(["report", text, *FAST, "-o", str(tmp_path / "r"), "--overflow", "truncate", "-q",
+                 "--permutations", "1"]) == 0
+    assert "was cut to fit" in capsys.readouterr().err
+    assert "was cut to fit" in (tmp_path / "r" / "index.html").read_text(encoding="utf-8")
+
+
+# graph
+
+
+def test_graph_prints_its_edges(capsys: Capture) -> None:
+    assert main(["graph", TEXT, *FAST, "-k", "1", "-q"]) == 0
+    out, err = capsys.readouterr()
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert rows[0] == ["from", "to", "from_word", "to_word", "distance", "weight"]
+    assert len(rows) > 6 and all(len(r) == 6 and int(r[0]) < int(r[1]) for r in rows[1:])
+    assert "WordGraph of 12 word occurrences" in err
+
+
+def test_graph_as_json_is_the_graph(capsys: Capture) -> None:
+    assert main(["graph", TEXT, *FAST, "--graph", "tree", "--json", "-q"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["type"] == "WordGraph" and len(found["edges"]) == 11 and err == ""
+
+
+@pytest.mark.parametrize("suffix", ["graphml", "gexf", "json", "csv"])
+def test_graph_writes_files_that_are_read_again(tmp_path: Path, capsys: Capture, suffix: str) -> None:
+    path = tmp_path / f"g.{suffix}"
+    assert main(["graph", TEXT, *FAST, "-o", str(path), "-q"]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    assert read_graph(path).n_edges > 11
+    other = tmp_path / "g.data"
+    assert main(["graph", TEXT, *FAST, "-o", str(other), "--format", suffix, "-q"]) == 0
+    assert other.read_bytes() == path.read_bytes()
+
+
+def test_graph_of_attention(capsys: Capture) -> None:
+    graphs = {}
+    for which in ("average", "head:3.2", "rollout", "flow"):
+        assert main(["graph", TEXT, *FAST, "--of", "attention", "-a", which, "--json", "-q"]) == 0
+        graphs[which] = json.loads(capsys.readouterr().out)
+    assert "attention of block 3, head 2" in graphs["head:3.2"]["measure"]
+    assert len({json.dumps(g["edges"]) for g in graphs.values()}) > 1
+
+
+def test_graph_of_an_unknown_format(tmp_path: Path, capsys: Capture) -> None:
+    assert "graphml" in failed(capsys, "graph", TEXT, *FAST, "-o", str(tmp_path / "g.docx"), "-q")
+    assert "graphml" in failed(capsys, "graph", TEXT, *FAST, "-o", str(tmp_path / "g"), "--format", "docx", "-q")
+    assert "--format goes with --out" in failed(capsys, "graph", TEXT, "--format", "dot")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_graph_to_a_place_that_cannot_be(tmp_path: Path, capsys: Capture) -> None:
+    err = failed(capsys, "graph", TEXT, *FAST, "-o", str(tmp_path / "absent" / "g.json"), "-q")
+    assert err.startswith("infogeo: ") and "absent" in err
+
+
+def test_a_radius_goes_with_its_graph(capsys: Capture) -> None:
+    assert "needs radius" in failed(capsys, "graph", TEXT, "--graph", "radius")
+    assert "only for graph 'radius'" in failed(capsys, "graph", TEXT, "--radius", "1")
+    assert main(["graph", TEXT, *FAST, "--graph", "radius", "--radius", "0.2", "-q"]) == 0
+    assert all(float(r.split("\t")[4]) <= 0.2 for r in capsys.readouterr().out.splitlines()[1:])
+
+
+# compare
+
+
+def test_compare_ends_with_its_finding(capsys: Capture) -> None:
+    assert main(["compare", TEXT, *FAST, "--alpha", "0.9999", "-q", "--permutations", "99"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert rows[0][:2] == ["statistic", "value"] and [r[0] for r in rows[1:]] == [
+        "spearman", "kendall", "mantel", "edge_jaccard", "spanning_tree_overlap",
+    ]
+    assert main(["compare", TEXT, *FAST, "--alpha", "1e-6", "--permutations", "99"]) == 1  # p >= 1/100
+    out, err = capsys.readouterr()
+    assert "mantel" in out and "no agreement with attention at level 1e-06" in err
+
+
+def test_compare_with_every_head(capsys: Capture) -> None:
+    code = main(["compare", TEXT, *FAST, "--heads", "--json", "-q", "--permutations", "19"])
+    found = json.loads(capsys.readouterr().out)
+    mantel = [c for c in found["items"] if c["statistic"] == "mantel"]
+    assert {(c["layer"], c["head"]) for c in mantel} == {(b, h) for b in range(1, 7) for h in range(1, 6)}
+    assert code == (0 if min(c["p_value"] for c in mantel) <= 0.05 else 1)
+
+
+def test_compare_line_by_line(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_bytes("The dog saw a cat.\r\n\r\nShe ran home because it was late.\nHe gave the boy an apple.\n".encode())
+    code = main(["compare", "--file", str(path), "--lines", *FAST, "--json", "--alpha", "0.1"])
+    out, err = capsys.readouterr()
+    found = json.loads(out)["items"]
+    assert {c["n"] for c in found} == {3} and {c["unit"] for c in found} == {"sentences"}
+    assert {c["level"] for c in found} == {0.9} and all(c["interval"] is not None for c in found)
+    (spearman,) = [c for c in found if c["statistic"] == "spearman"]
+    assert code == (0 if spearman["interval"][0] > 0 else 1)
+    assert "reading text 3 of 3" in err
+
+
+def test_compare_of_too_little(tmp_path: Path, capsys: Capture) -> None:
+    assert "at least three" in failed(capsys, "compare", "Hello there", *FAST, "-q")
+    path = tmp_path / "one.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    assert "at least two" in failed(capsys, "compare", "-f", str(path), "--lines", *FAST, "-q")
+    assert "--lines needs --file" in failed(capsys, "compare", TEXT, "--lines")
+
+
+# where the text comes from
+
+
+def test_the_text_comes_from_one_place(capsys: Capture, tmp_path: Path) -> None:
+    assert "neither was given" in failed(capsys, "graph")
+    path = tmp_path / "t.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    assert "both were given" in failed(capsys, "graph", TEXT, "--file", str(path))
+    for command in ("report", "graph", "compare"):
+        for empty in ("", "   ", "\n"):
+            assert "text is empty" in failed(capsys, command, empty)
+
+
+def test_a_file_and_stdin_read_alike(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.txt"
+    outputs = []
+    for content in (TEXT.encode(), b"\xef\xbb\xbf" + TEXT.encode()):  # the second with a byte-order mark
+        path.write_bytes(content)
+        assert main(["graph", "--file", str(path), *FAST, "-q"]) == 0
+        outputs.append(capsys.readouterr().out)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+    assert main(["graph", "--file", "-", *FAST, "-q"]) == 0
+    outputs.append(capsys.readouterr().out)
+    assert main(["graph", TEXT, *FAST, "-q"]) == 0
+    outputs.append(capsys.readouterr().out)
+    assert len(set(outputs)) == 1
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "latin.txt"
+    path.write_bytes("The café".encode("latin-1"))
+    err = failed(capsys, "graph", "--file", str(path))
+    assert "latin.txt is not UTF-8: byte 7 is 0xe9" in err
+    for option in ("--background", "--corpus"):
+        assert "byte 7" in failed(capsys, "graph", TEXT, option, str(path))
+    assert "lone surrogate" in failed(capsys, "graph", "caf\udce9")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, capsys: Capture) -> None:
+    assert "cannot be read" in failed(capsys, "graph", "--file", str(tmp_path / "absent"))
+    assert "cannot be read" in failed(capsys, "graph", "--file", str(tmp_path))
+    assert "cannot be read" in failed(capsys, "compare", TEXT, "--background", str(tmp_path / "absent"))
+
+
+def test_a_background_and_a_corpus_from_files(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "own.txt"
+    path.write_text(f"{TEXT} {TEXT} It was late, and the old man went home with his dog.", encoding="utf-8")
+    outputs = []
+    for args in (["--background", str(path)], ["-c", "occurrences", "--corpus", str(path)], FAST):
+        assert main(["graph", TEXT, *args, "-q"]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert len(set(outputs)) == 3
+
+
+# errors
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--layer", "99"], "layer 99 does not exist"),
+        (["--layer", "x"], "not a valid integer"),
+        (["--measure", "nonsense"], "fisher_rao_distance"),
+        (["--construction", "nonsense"], "shared-covariance"),
+        (["--attention", "nonsense"], "head:B.H"),
+        (["--attention", "head:9.9"], "block 9 does not exist"),
+        (["--construction", "occurrences"], "--corpus"),
+        (["--model", "no/such/folder/at/all"], "no/such/folder"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_errors_are_messages(capsys: Capture, args: list[str], message: str) -> None:
+    assert message in failed(capsys, "compare", TEXT, *args)
+
+
+def test_a_broken_model_is_a_message(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "config.json").write_text("{")
+    err = failed(capsys, "graph", TEXT, "--model", str(tmp_path))
+    assert err.splitlines()[-1].startswith("infogeo: ") and "config.json" in err
+
+
+def test_interruption_is_no_traceback(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("infogeo_adapters.transformers.loading.load_model", interrupt)
+    assert main(["graph", TEXT]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_every_error_of_ours_ends_with_two(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_up(*_: Any, **__: Any) -> Any:
+        raise ConvergenceError("did not converge", result=None)
+
+    monkeypatch.setattr("infogeo_adapters.transformers.loading.load_model", give_up)
+    assert "infogeo: did not converge" in failed(capsys, "graph", TEXT)
+
+
+def test_an_error_of_the_programmer_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("infogeo_adapters.transformers.loading.load_model", bug)
+    with pytest.raises(ZeroDivisionError):
+        main(["graph", TEXT, "-q"])
+
+
+# help
+
+
+def test_help_has_examples_and_exit_codes(capsys: Capture) -> None:
+    assert main(["--help"]) == 0
+    assert "Exit codes: 0 done, 1 done with a negative finding" in capsys.readouterr().out
+    for command in ("report", "graph", "compare", "completion"):
+        assert main([command, "--help"]) == 0
+        assert f"  infogeo {command} " in capsys.readouterr().out.split("Examples:")[1]
+
+
+def test_version(capsys: Capture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("infogeo ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, capsys: Capture) -> None:
+    assert main(["completion", shell]) == 0
+    assert "_INFOGEO_COMPLETE" in capsys.readouterr().out
+
+
+def test_measures_are_completed() -> None:
+    from infogeo_adapters._cli_options import MeasureName
+
+    found = [c.value for c in MeasureName().shell_complete(None, None, "fisher")]  # type: ignore[arg-type]
+    assert found == ["fisher_rao_distance"]
+
+
+def test_constants_match_the_library() -> None:
+    from infogeo_adapters import _cli_options, relations
+
+    assert set(_cli_options.CONSTRUCTIONS) == set(relations.CONSTRUCTIONS)
+    assert _cli_options.GRAPHS == relations.GRAPHS
+
+
+def test_help_is_fast_since_it_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from infogeo_adapters.cli import main; main(['report', '--help'])\n"
+        "heavy = {'torch', 'transformers', 'plotly', 'jinja2', 'networkx', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "infogeo_adapters", "graph", ""], capture_output=True, text=True,
+                          env=environment(), check=False)
+    assert done.returncode == 2 and "text is empty" in done.stderr and "Traceback" not in done.stderr
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

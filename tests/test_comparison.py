@@ -1,0 +1,572 @@
+"""Agreement of matrices and graphs: against scipy and slow versions, signs, permutations, resampling, guards."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from graph_cases import SOURCE, affinities, distances, line, random_affinities, random_distances, word_graph, words_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from infogeo import (
+    Comparisons,
+    compare_graphs,
+    compare_over_sentences,
+    edge_jaccard,
+    kendall,
+    mantel_test,
+    minimum_spanning_tree,
+    nearest_neighbor_graph,
+    spanning_tree_overlap,
+    spearman,
+    top_edge_jaccard,
+    top_edges,
+)
+from infogeo import _resampling as resampling
+from infogeo.errors import ArgumentError, DomainError
+from infogeo.results import Source
+
+SEEDS = st.integers(0, 2**32 - 1)
+COEFFICIENTS = [spearman, kendall, mantel_test]
+
+
+def triangle(x):
+    return x.values[np.triu_indices(len(x.words), 1)]
+
+
+def kernel_of(x, **fields):
+    """An affinity that agrees with distances entirely."""
+    return affinities(np.exp(-x.values), words=x.words, **fields)
+
+
+# ---- rank correlations
+
+
+@settings(deadline=None, max_examples=60)
+@given(SEEDS, st.integers(4, 12), st.sampled_from([None, 3, 6]))
+def test_rank_correlations_of_closeness_are_those_of_scipy_with_ties(seed, n, levels):
+    rng = np.random.default_rng(seed)
+    d, a = random_distances(n, rng, levels=levels), random_affinities(n, rng, levels=levels)
+    if np.ptp(triangle(d)) == 0 or np.ptp(triangle(a)) == 0:
+        return
+    assert spearman(d, a).value == pytest.approx(stats.spearmanr(-triangle(d), triangle(a)).statistic, abs=1e-13)
+    assert kendall(d, a).value == pytest.approx(stats.kendalltau(-triangle(d), triangle(a)).statistic, abs=1e-13)
+    assert mantel_test(d, a, permutations=1).value == spearman(d, a).value
+    assert spearman(a, d).value == pytest.approx(spearman(d, a).value, abs=1e-15)
+
+
+def test_kendall_corrects_for_ties_by_the_formula_of_tau_b():
+    # Pairs (0,1), (0,2), (1,2): distances 1, 1, 2 against 1, 2, 3. Two pairs of pairs agree, one is tied on the left.
+    a, b = distances([[0, 1, 1], [1, 0, 2], [1, 2, 0]]), distances([[0, 1, 2], [1, 0, 3], [2, 3, 0]])
+    assert kendall(a, b).value == pytest.approx(2 / math.sqrt(2 * 3), rel=1e-14)
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+def test_positive_means_agreement_whatever_the_sides_are(coefficient):
+    d = line(0.0, 1.0, 3.0, 7.0)
+    near, far = kernel_of(d), affinities(d.values)
+    for left, right, sign in [(d, near, 1), (near, d, 1), (d, far, -1), (far, d, -1), (d, d, 1), (near, near, 1)]:
+        assert coefficient(left, right).value == pytest.approx(sign, abs=1e-14)
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+def test_an_asymmetric_side_enters_as_the_mean_of_both_directions_and_says_so(coefficient):
+    rng = np.random.default_rng(5)
+    d, a = random_distances(6, rng), random_affinities(6, rng, directed=True)
+    found = coefficient(d, a)
+    assert found.value == coefficient(d, a.symmetrized()).value
+    assert found.value != pytest.approx(coefficient(d, affinities(np.triu(a.values, 1) + np.triu(a.values, 1).T)).value)
+    assert found.reference == "attention, symmetrized"
+    kl = random_distances(6, rng, symmetric=False)
+    assert coefficient(kl, a).value == coefficient(kl.symmetrized(), a).value
+    assert coefficient(kl, a).left == "some_distance, symmetrized"
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+def test_a_constant_side_has_no_coefficient_and_is_named(coefficient):
+    d = line(0.0, 1.0, 3.0)
+    with pytest.raises(DomainError, match="attention is the same for all pairs"):
+        coefficient(d, affinities(np.ones((3, 3))))
+    with pytest.raises(DomainError, match=r"some_distance \(layer 2\) is the same for all pairs"):
+        coefficient(distances(np.ones((3, 3)) - np.eye(3), layer=2), kernel_of(d))
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_fewer_than_three_words_have_no_coefficient(coefficient, n):
+    d = distances(np.ones((n, n)) - np.eye(n))
+    with pytest.raises(DomainError, match=f"found {n} words, wanted at least three"):
+        coefficient(d, d)
+
+
+SIDES = [
+    *COEFFICIENTS, spanning_tree_overlap, lambda a, b: top_edge_jaccard(a, b, 1), lambda a, b: compare_graphs(a, [b]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("compare", SIDES)
+def test_other_words_are_refused_and_the_first_difference_is_named(compare):
+    d = line(0.0, 1.0, 3.0, words=("the", "cat", "sat"))
+    with pytest.raises(ArgumentError, match=r"differ at position 1: 'cat' in euclidean_distance, 'dog' in attention"):
+        compare(d, affinities(np.eye(3), words=("the", "dog", "ran")))
+    with pytest.raises(ArgumentError, match="has 3 words, attention has 2"):
+        compare(d, affinities(np.eye(2), words=("the", "cat")))
+    with pytest.raises(ArgumentError, match="of word occurrences, attention of word types"):
+        compare(d, affinities(np.eye(3), words=d.words, level="type"))
+    with pytest.raises(ArgumentError, match="found ndarray, wanted a DistanceMatrix"):
+        compare(d, d.values)
+
+
+def test_a_coefficient_tells_what_it_is_of():
+    d = distances(line(0.0, 1.0, 3.0, 7.0).values, layer=4, construction="readout_categoricals")
+    found = spearman(d, kernel_of(d, name="block 2, head 5", layer=2, head=5))
+    assert (found.statistic, found.n, found.unit) == ("spearman", 6, "word pairs")
+    assert (found.left, found.reference) == ("some_distance (readout_categoricals, layer 4)", "block 2, head 5")
+    assert (found.layer, found.head, found.p_value, found.interval) == (2, 5, None, None)
+    assert found.source == d.source
+    other = spearman(d, kernel_of(d, source=Source(model="other")))
+    assert other.source.options["reference_model"] == "other"
+
+
+# ---- the Mantel test
+
+
+def slow_p_value(d, a, orders, add, compare=lambda v, o: v >= o - 1e-9):
+    observed = stats.spearmanr(-triangle(d), triangle(a)).statistic
+    values = []
+    for order in orders:
+        shuffled = d.values[np.ix_(order, order)][np.triu_indices(len(order), 1)]
+        values.append(stats.spearmanr(-shuffled, triangle(a)).statistic)
+    return (add + sum(compare(v, observed) for v in values)) / (add + len(values))
+
+
+@settings(deadline=None, max_examples=12)
+@given(SEEDS, st.integers(3, 5), st.sampled_from([None, 3]))
+def test_few_words_are_permuted_in_all_orders(seed, n, levels):
+    rng = np.random.default_rng(seed)
+    d, a = random_distances(n, rng, levels=levels), random_affinities(n, rng, levels=levels)
+    if np.ptp(triangle(d)) == 0 or np.ptp(triangle(a)) == 0:
+        return
+    orders = [np.array(o) for o in itertools.permutations(range(n))]
+    found = mantel_test(d, a)
+    assert found.p_value == pytest.approx(slow_p_value(d, a, orders, 0), abs=1e-12)
+    assert found.source.options["permutations"] == "all"
+    less = slow_p_value(d, a, orders, 0, lambda v, o: v <= o + 1e-9)
+    assert mantel_test(d, a, alternative="less").p_value == pytest.approx(less, abs=1e-12)
+    both = slow_p_value(d, a, orders, 0, lambda v, o: abs(v) >= abs(o) - 1e-9)
+    assert mantel_test(d, a, alternative="two-sided").p_value == pytest.approx(both, abs=1e-12)
+
+
+def test_many_words_are_permuted_at_random_and_the_p_value_counts_the_observed_order():
+    rng = np.random.default_rng(0)
+    d, a = random_distances(9, rng, levels=5), random_affinities(9, rng, levels=5)
+    orders = np.random.default_rng(7).permuted(np.tile(np.arange(9), (99, 1)), axis=1)
+    found = mantel_test(d, a, permutations=99, rng=7)
+    assert found.p_value == pytest.approx(slow_p_value(d, a, orders, 1), abs=1e-12)
+    assert found.source.options["permutations"] == 99
+    assert found.source.seed == 7
+
+
+def test_a_p_value_is_never_zero():
+    d = line(*np.random.default_rng(1).random(12))
+    assert mantel_test(d, d, permutations=49).p_value == 1 / 50
+    assert mantel_test(d, affinities(d.values), permutations=49, alternative="less").p_value == 1 / 50
+    assert mantel_test(d, affinities(d.values), permutations=49).p_value == 1.0
+
+
+def test_p_values_of_unrelated_matrices_are_uniform():
+    rng = np.random.default_rng(2)
+    p = [mantel_test(random_distances(8, rng), random_affinities(8, rng), permutations=99, rng=rng).p_value
+         for _ in range(300)]  # fmt: skip
+    assert stats.kstest(p, "uniform").pvalue > 1e-3
+
+
+def test_words_are_permuted_and_not_pairs():
+    # One far word makes its n - 1 pairs large together: under permuted pairs this agreement would be far less likely.
+    n = 8
+    values = 1.0 - np.eye(n)
+    values[0, 1:] = values[1:, 0] = 2.0
+    d = distances(values)
+    assert mantel_test(d, d, permutations=4000, rng=0).p_value == pytest.approx(1 / n, abs=0.02)
+
+
+def test_the_memory_bound_changes_no_p_value_and_the_seed_decides_it():
+    rng = np.random.default_rng(3)
+    square = rng.integers(0, 9, (9, 9)).astype(float)
+    score = resampling.Permuted(square + square.T, rng.integers(0, 9, (4, 36)).astype(float))
+    run = [
+        resampling.permutation_p_values([score], permutations=200, rng=np.random.default_rng(1), memory=memory)[0]
+        for memory in (1.0, 32 * 36 * 7.0, 64e6)
+    ]
+    assert run[0].tolist() == run[1].tolist() == run[2].tolist()
+    other = resampling.permutation_p_values([score], permutations=200, rng=np.random.default_rng(2))[0]
+    assert other.tolist() != run[0].tolist()
+    sizes = [len(block) for block in resampling.word_orders(9, 200, rng, memory=32 * 36 * 7.0)]
+    assert max(sizes) == 7
+    assert sum(sizes) == 200
+    exact = list(resampling.word_orders(4, 10, rng, memory=32 * 6 * 5.0))
+    assert [len(block) for block in exact] == [5, 5, 5, 5, 4]
+    assert len({tuple(o) for block in exact for o in block.tolist()}) == 24
+
+
+@pytest.mark.parametrize("permutations", [0, -1, 2.5])
+def test_a_test_without_permutations_is_refused(permutations):
+    d = line(0.0, 1.0, 3.0)
+    with pytest.raises(ArgumentError, match="permutations: found"):
+        mantel_test(d, d, permutations=permutations)
+
+
+def test_an_unknown_alternative_is_refused():
+    d = line(0.0, 1.0, 3.0)
+    with pytest.raises(ArgumentError, match="'larger' does not exist; choose greater, less or two-sided"):
+        mantel_test(d, d, alternative="larger")
+
+
+# ---- edges and trees
+
+
+def test_the_jaccard_index_counts_shared_edges():
+    a, b = word_graph("abcd", [(0, 1), (1, 2), (2, 3)]), word_graph("abcd", [(0, 1), (0, 2)])
+    found = edge_jaccard(a, b)
+    assert (found.value, found.n, found.unit) == (1 / 4, 4, "edges")
+    assert edge_jaccard(a, a).value == 1.0
+    assert edge_jaccard(a, word_graph("abcd")).value == 0.0
+    assert found.left == "by_hand() on some_distance"
+
+
+def test_direction_counts_in_directed_graphs_and_is_not_mixed():
+    there, back = word_graph("ab", [(0, 1)], directed=True), word_graph("ab", [(1, 0)], directed=True)
+    assert edge_jaccard(there, back).value == 0.0
+    with pytest.raises(ArgumentError, match="one graph is directed"):
+        edge_jaccard(there, word_graph("ab", [(0, 1)]))
+
+
+def test_graphs_without_edges_have_no_jaccard_index():
+    with pytest.raises(DomainError, match="neither graph has an edge"):
+        edge_jaccard(word_graph("ab"), word_graph("ab"))
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEEDS, st.integers(3, 8), st.sampled_from([None, 3]), st.data())
+def test_closest_pairs_and_trees_are_compared_as_sets(seed, n, levels, data):
+    rng = np.random.default_rng(seed)
+    d, a = random_distances(n, rng, levels=levels), affinities(random_affinities(n, rng, levels=levels).values + 1)
+    m = data.draw(st.integers(1, n * (n - 1) // 2))
+    left, right = top_edges(d, m).edge_set(), top_edges(a, m).edge_set()
+    found = top_edge_jaccard(d, a, m)
+    assert found.value == pytest.approx(len(left & right) / (2 * m - len(left & right)))
+    assert (found.n, found.statistic) == (m, "edge_jaccard")
+    shared = minimum_spanning_tree(d).edge_set() & minimum_spanning_tree(a).edge_set()
+    assert spanning_tree_overlap(d, a).value == pytest.approx(len(shared) / (n - 1))
+    assert spanning_tree_overlap(d, a).n == n - 1
+    assert spanning_tree_overlap(d, d).value == 1.0
+
+
+def test_shuffled_trees_share_two_over_n_of_their_edges_as_the_docstring_says():
+    rng = np.random.default_rng(0)
+    d = random_distances(10, rng)
+    values = []
+    for _ in range(400):
+        order = rng.permutation(10)
+        values.append(spanning_tree_overlap(d, distances(d.values[np.ix_(order, order)])).value)
+    assert np.mean(values) == pytest.approx(2 / 10, abs=0.02)
+
+
+def test_a_forest_cannot_overlap_entirely():
+    d = line(0.0, 1.0, 10.0, 11.0)
+    a = affinities(np.where(d.values == 1.0, 1.0, 0.0))
+    assert spanning_tree_overlap(d, a).value == pytest.approx(2 / 3)
+
+
+def test_edge_statistics_refuse_what_is_not_there():
+    d = line(0.0, 1.0, 3.0)
+    with pytest.raises(ArgumentError, match=r"m: found 4, wanted .* from 0 to 3"):
+        top_edge_jaccard(d, d, 4)
+    with pytest.raises(ArgumentError, match="m: found 0, wanted at least 1"):
+        top_edge_jaccard(d, d, 0)
+    with pytest.raises(ArgumentError, match="positive affinity"):
+        top_edge_jaccard(d, affinities([[0, 1, 0], [1, 0, 0], [0, 0, 0]]), 2)
+    one = distances([[0.0]])
+    with pytest.raises(DomainError, match="from two words on; found 1"):
+        spanning_tree_overlap(one, one)
+
+
+def test_asymmetric_matrices_have_symmetrized_edges_and_trees():
+    rng = np.random.default_rng(4)
+    d, a = random_distances(6, rng), random_affinities(6, rng, directed=True)
+    assert top_edge_jaccard(d, a, 5).value == top_edge_jaccard(d, a.symmetrized(), 5).value
+    assert spanning_tree_overlap(d, a).value == spanning_tree_overlap(d, a.symmetrized()).value
+
+
+# ---- one text, many affinities
+
+
+def heads_of(n, rng, count=4, **options):
+    places = [{"name": f"head {h}", "layer": 1 + h // 2, "head": 1 + h % 2} for h in range(count)]
+    return [random_affinities(n, rng, **place, **options) for place in places]
+
+
+@pytest.mark.parametrize(("n", "directed", "levels"), [(5, True, None), (9, True, 4), (12, False, None)])
+def test_the_table_has_what_the_single_functions_say(n, directed, levels):
+    rng = np.random.default_rng(n)
+    d, heads = random_distances(n, rng, levels=levels), heads_of(n, rng, directed=directed, levels=levels)
+    table = compare_graphs(d, heads, permutations=99, rng=11)
+    assert isinstance(table, Comparisons)
+    assert table.undefined == ()
+    wanted = []
+    for head in heads:
+        m = min(n - 1, int((np.triu(head.values + head.values.T, 1) > 0).sum()))
+        wanted += [spearman(d, head), kendall(d, head), mantel_test(d, head, permutations=99, rng=11)]
+        wanted += [top_edge_jaccard(d, head, m), spanning_tree_overlap(d, head)]
+    assert len(table) == len(wanted)
+    for found, one in zip(table, wanted, strict=True):
+        for name in ("statistic", "n", "unit", "left", "reference", "layer", "head"):
+            assert getattr(found, name) == getattr(one, name)
+        assert found.value == pytest.approx(one.value, abs=1e-12)
+        if one.statistic == "mantel":
+            assert found.p_value == one.p_value
+            assert found.source.options["permutations"] == one.source.options["permutations"]
+
+
+def test_p_values_of_edges_and_trees_are_those_of_brute_force():
+    rng = np.random.default_rng(6)
+    d, heads = random_distances(5, rng), heads_of(5, rng, count=3)
+    table = {(c.statistic, c.head, c.layer): c for c in compare_graphs(d, heads, edges=3)}
+    for head in heads:
+        for statistic, compare in [
+            ("edge_jaccard", lambda x, y: top_edge_jaccard(x, y, 3).value),
+            ("spanning_tree_overlap", lambda x, y: spanning_tree_overlap(x, y).value),
+        ]:
+            observed = compare(d, head)
+            values = [
+                compare(distances(d.values[np.ix_(order, order)]), head) for order in itertools.permutations(range(5))
+            ]
+            found = table[statistic, head.head, head.layer]
+            assert found.value == pytest.approx(observed)
+            assert found.p_value == pytest.approx(np.mean(np.array(values) >= observed - 1e-12))
+
+
+def test_a_head_that_agrees_stands_out_from_noise():
+    rng = np.random.default_rng(8)
+    d = line(*rng.random(15))
+    table = compare_graphs(d, [kernel_of(d, name="good"), *heads_of(15, rng)])
+    good = [c for c in table if c.reference == "good"]
+    assert all(c.value == pytest.approx(1.0) for c in good)
+    assert [c.p_value for c in good if c.p_value is not None] == [1 / 1000] * 3
+    noise = [c.p_value for c in table if c.reference != "good" and c.p_value is not None]
+    assert np.mean(noise) > 0.2
+
+
+def test_without_permutations_there_are_no_p_values_and_no_mantel_rows():
+    rng = np.random.default_rng(9)
+    table = compare_graphs(random_distances(5, rng), heads_of(5, rng, count=1), permutations=0)
+    assert [c.statistic for c in table] == ["spearman", "kendall", "edge_jaccard", "spanning_tree_overlap"]
+    assert all(c.p_value is None for c in table)
+    assert all("permutations" not in c.source.options for c in table)
+
+
+def test_an_affinity_with_few_positive_pairs_is_compared_at_its_own_edge_count():
+    d = line(0.0, 1.0, 3.0, 7.0)
+    values = np.zeros((4, 4))
+    values[0, 1] = values[1, 0] = 1.0
+    sparse, dense = affinities(values, name="sparse"), kernel_of(d, name="dense")
+    table = {(c.reference, c.statistic): c for c in compare_graphs(d, [sparse, dense], edges=2)}
+    assert (table["sparse", "edge_jaccard"].n, table["sparse", "edge_jaccard"].value) == (1, 1.0)
+    assert (table["dense", "edge_jaccard"].n, table["dense", "edge_jaccard"].value) == (2, 1.0)
+    assert table["sparse", "spanning_tree_overlap"].value == pytest.approx(1 / 3)
+
+
+def test_what_is_undefined_is_left_out_and_listed_with_its_reason():
+    d = line(0.0, 1.0, 3.0, 7.0)
+    flat, nothing = affinities(np.ones((4, 4)), name="flat"), affinities(np.zeros((4, 4)), name="nothing")
+    table = compare_graphs(d, [flat, nothing, kernel_of(d, name="good")])
+    assert [c.statistic for c in table if c.reference == "flat"] == ["edge_jaccard", "spanning_tree_overlap"]
+    assert [c for c in table if c.reference == "nothing"] == []
+    assert len([c for c in table if c.reference == "good"]) == 5
+    assert table.undefined == (
+        "spearman, kendall and mantel: flat is the same for all pairs",
+        "spearman, kendall and mantel: nothing is the same for all pairs",
+        "edge_jaccard and spanning_tree_overlap: nothing is zero for all pairs",
+    )
+    assert "3 undefined" in table.summary()
+    assert all(math.isfinite(c.value) for c in table)
+    json.loads(table.to_json())
+    constant = compare_graphs(distances(np.ones((4, 4)) - np.eye(4)), [kernel_of(d)])
+    assert {c.statistic for c in constant} == {"edge_jaccard", "spanning_tree_overlap"}
+    assert constant.undefined == ("spearman, kendall and mantel: some_distance is the same for all pairs",)
+
+
+def test_tables_are_reproducible_and_the_seed_is_recorded():
+    rng = np.random.default_rng(10)
+    d, heads = random_distances(10, rng), heads_of(10, rng)
+    first, second, other = (compare_graphs(d, heads, permutations=99, rng=seed) for seed in (1, 1, 2))
+    assert first.rows() == second.rows()
+    assert first.rows() != other.rows()
+    assert {c.source.seed for c in first} == {1}
+    by_generator = compare_graphs(d, heads, permutations=99, rng=np.random.default_rng(1))
+    assert by_generator.rows() == first.rows()
+    assert {c.source.seed for c in by_generator} == {d.source.seed}
+
+
+def test_comparisons_refuse_what_they_cannot_compare():
+    d = line(0.0, 1.0, 3.0)
+    with pytest.raises(ArgumentError, match="affinities: found none"):
+        compare_graphs(d, [])
+    with pytest.raises(ArgumentError, match="edges: found 4, wanted at most 3, the number of pairs of 3 words"):
+        compare_graphs(d, [kernel_of(d)], edges=4)
+    with pytest.raises(ArgumentError, match="edges: found 0"):
+        compare_graphs(d, [kernel_of(d)], edges=0)
+    with pytest.raises(ArgumentError, match="permutations: found -1, wanted at least 0"):
+        compare_graphs(d, [kernel_of(d)], permutations=-1)
+    with pytest.raises(DomainError, match="found 2 words, wanted at least three"):
+        compare_graphs(line(0.0, 1.0), [kernel_of(line(0.0, 1.0))])
+
+
+def test_the_closeness_of_graphs_of_neighbors_can_be_compared_too():
+    d = line(0.0, 1.0, 3.0, 7.0)
+    assert edge_jaccard(nearest_neighbor_graph(d, 1), nearest_neighbor_graph(kernel_of(d), 1)).value == 1.0
+
+
+# ---- many texts
+
+
+def corpus(count, rng, *, noise=1.0, heads=2, n=None):
+    sentences = []
+    for _ in range(count):
+        size = n or int(rng.integers(4, 9))
+        d = random_distances(size, rng)
+        made = []
+        for h in range(heads):
+            values = np.exp(-d.values) + noise * rng.random((size, size))
+            made.append(affinities((values + values.T) / 2, name=f"head {h}", layer=1, head=h + 1))
+        sentences.append((d, made))
+    return sentences
+
+
+def test_means_are_over_sentences_and_intervals_resample_sentences():
+    sentences = corpus(12, np.random.default_rng(0))
+    table = compare_over_sentences(sentences, resamples=4000, rng=5)
+    assert table.undefined == ()
+    assert [(c.statistic, c.head) for c in table] == [
+        (s, h) for h in (1, 2) for s in ("spearman", "kendall", "edge_jaccard", "spanning_tree_overlap")
+    ]
+    for c in table:
+        single = {
+            "spearman": spearman, "kendall": kendall, "spanning_tree_overlap": spanning_tree_overlap,
+            "edge_jaccard": lambda d, a: top_edge_jaccard(d, a, len(d.words) - 1),
+        }[c.statistic]  # fmt: skip
+        values = np.array([single(d, heads[c.head - 1]).value for d, heads in sentences])
+        assert c.value == pytest.approx(values.mean(), abs=1e-12)
+        assert (c.n, c.unit, c.level, c.p_value) == (12, "sentences", 0.95, None)
+        low, high = c.interval
+        assert low <= c.value <= high
+        theirs = stats.bootstrap(
+            (values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
+        ).confidence_interval
+        assert (low, high) == pytest.approx(tuple(theirs), abs=0.15 * (theirs.high - theirs.low) + 1e-9)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(300):
+        values = rng.normal(size=(40, 1))
+        low, high = resampling.bootstrap_intervals(values, resamples=400, level=0.9, rng=rng)[0]
+        covered += low <= 0.0 <= high
+    assert 0.84 <= covered / 300 <= 0.95
+
+
+def test_a_wider_level_gives_a_wider_interval_and_memory_changes_nothing():
+    rng = np.random.default_rng(2)
+    values = rng.random((20, 3))
+    narrow, wide, small = (
+        resampling.bootstrap_intervals(values, resamples=500, level=level, rng=np.random.default_rng(0), memory=memory)
+        for level, memory in [(0.5, 64e6), (0.95, 64e6), (0.95, 8 * 20 * 7.0)]
+    )
+    assert (wide[:, 0] < narrow[:, 0]).all()
+    assert (wide[:, 1] > narrow[:, 1]).all()
+    assert np.allclose(small, wide, rtol=0, atol=1e-12)
+
+
+def test_sentences_that_say_nothing_are_left_out_and_listed():
+    rng = np.random.default_rng(3)
+    sentences = corpus(4, rng)
+    short = line(0.0, 1.0)
+    flat = [dataclasses.replace(h, values=np.ones_like(h.values)) for h in sentences[1][1]]
+    sentences[1] = (sentences[1][0], [flat[0], sentences[1][1][1]])
+    two = [affinities(np.ones((2, 2)), name=f"head {h}", layer=1, head=h + 1) for h in range(2)]
+    sentences.append((distances(short.values), two))
+    table = compare_over_sentences(sentences, resamples=100)
+    counts = {(c.statistic, c.head): c.n for c in table}
+    assert counts["spearman", 1] == counts["kendall", 1] == 3
+    assert counts["spearman", 2] == counts["edge_jaccard", 1] == 4
+    assert all(c.interval[0] <= c.value <= c.interval[1] for c in table)
+    assert table.undefined == (
+        "sentence 1: spearman, kendall and mantel: head 0 is the same for all pairs",
+        "sentence 4: 2 words, wanted at least three",
+    )
+    wanted = np.mean([spearman(d, heads[0]).value for i, (d, heads) in enumerate(sentences) if i not in (1, 4)])
+    assert next(iter(table)).value == pytest.approx(wanted, abs=1e-12)
+
+
+def test_a_mean_that_rests_on_one_sentence_is_left_out():
+    sentences = corpus(2, np.random.default_rng(4), heads=1)
+    d, heads = sentences[0]
+    sentences[0] = (d, [dataclasses.replace(heads[0], values=np.ones_like(heads[0].values))])
+    table = compare_over_sentences(sentences, resamples=50)
+    assert [c.statistic for c in table] == ["edge_jaccard", "spanning_tree_overlap"]
+    assert "spearman with head 0: defined in 1 sentences, wanted at least two" in table.undefined
+
+
+def test_resamples_are_reproducible_and_recorded():
+    sentences = corpus(5, np.random.default_rng(5))
+    first, second, other = (compare_over_sentences(sentences, resamples=99, rng=seed) for seed in (1, 1, 2))
+    assert first.rows() == second.rows()
+    assert first.rows() != other.rows()
+    source = next(iter(first)).source
+    assert (source.seed, source.options["resamples"], source.options["sentences"]) == (1, 99, 5)
+    assert source.text_hash is None
+    assert source.model == SOURCE.model
+
+
+def test_an_edge_count_beyond_a_short_sentence_means_all_its_pairs():
+    sentences = corpus(3, np.random.default_rng(6), n=4, heads=1)
+    table = compare_over_sentences(sentences, edges=50, resamples=20)
+    assert [c.value for c in table if c.statistic == "edge_jaccard"] == [1.0]
+
+
+def test_sentences_must_be_alike():
+    rng = np.random.default_rng(7)
+    sentences = corpus(3, rng)
+    with pytest.raises(ArgumentError, match="found 1 sentences, wanted at least two"):
+        compare_over_sentences(sentences[:1])
+    d, heads = sentences[2]
+    with pytest.raises(ArgumentError, match="sentence 2 has 1 affinities, sentence 0 has 2"):
+        compare_over_sentences([*sentences[:2], (d, heads[:1])])
+    with pytest.raises(ArgumentError, match=r"2 has \('head 1', 1, 2\) where sentence 0 has \('head 0', 1, 1\)"):
+        compare_over_sentences([*sentences[:2], (d, heads[::-1])])
+    with pytest.raises(ArgumentError, match="sentence 2 has other where sentence 0 has some_distance"):
+        compare_over_sentences([*sentences[:2], (dataclasses.replace(d, measure="other"), heads)])
+    with pytest.raises(ArgumentError, match="the words differ at position 0"):
+        compare_over_sentences([*sentences[:2], (dataclasses.replace(d, words=("x", *d.words[1:])), heads)])
+    with pytest.raises(ArgumentError, match="affinities: found none"):
+        compare_over_sentences([(d, []), (d, [])])
+    short = [affinities(np.eye(2), words=("x", "y"), name=f"head {h}", layer=1, head=h + 1) for h in range(2)]
+    with pytest.raises(ArgumentError, match="the words differ at position 0: 'w0'"):
+        compare_over_sentences([*sentences[:2], (distances([[0, 1], [1, 0]], words=words_for(2)), short)])
+
+
+OUT_OF_RANGE = [{"level": 0.0}, {"level": 1.0}, {"resamples": 0}, {"resamples": 1.5}, {"edges": 0}]
+
+
+@pytest.mark.parametrize("options", OUT_OF_RANGE, ids=str)
+def test_options_out_of_range_are_refused(options):
+    sentences = corpus(2, np.random.default_rng(8))
+    with pytest.raises(ArgumentError, match=f"{next(iter(options))}: found"):
+        compare_over_sentences(sentences, **options)

@@ -1,0 +1,182 @@
+"""The logit lens: entropy of the prediction at every layer and token."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
+pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
+
+from test_readout import (  # noqa: E402
+    LANGUAGE_MODELS,
+    MAIN,
+    TEXT,
+    UNUSED,
+    VOCABULARY,
+    make_model,
+    make_net,
+    make_tokenizer,
+    plain_log_probs,
+)
+
+from infogeo import Categorical, shannon_entropy  # noqa: E402
+from infogeo.errors import ArgumentError, ModelError, TextError  # noqa: E402
+from infogeo_adapters.transformers.capture import capture_activations  # noqa: E402
+from infogeo_adapters.transformers.lens import logit_lens  # noqa: E402
+from infogeo_adapters.transformers.loading import load_model  # noqa: E402
+from infogeo_adapters.transformers.readout import ReadOut, find_readout, read_out  # noqa: E402
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_entropy_agrees_with_a_plain_computation_in_float64(name: str) -> None:
+    model = make_model(name)
+    acts = capture_activations(model, TEXT, attention=False)
+    profile = logit_lens(model, acts)
+    log_probs = plain_log_probs(name, model.model, acts.hidden_states)
+    expected = -(np.exp(log_probs) * log_probs).sum(axis=-1)
+    assert profile.entropy.shape == expected.shape == (acts.n_layers + 1, len(acts.tokens))
+    np.testing.assert_allclose(profile.entropy, expected, atol=1e-5)
+    assert np.ptp(expected) > 0.2  # entropies that differ, so that agreement says something
+    np.testing.assert_allclose(profile.top_probability, np.exp(log_probs.max(axis=-1)), atol=1e-5)
+    names = make_tokenizer().convert_ids_to_tokens(list(range(VOCABULARY)))
+    for layer in range(acts.n_layers + 1):
+        best = log_probs[layer].argmax(axis=1)
+        assert [names[i] or f"<unused {i}>" for i in best] == list(profile.top_tokens[layer])
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_the_last_layer_is_the_models_own_prediction(name: str) -> None:
+    model = make_model(name)
+    profile = logit_lens(model, TEXT)
+    acts = capture_activations(model, TEXT, attention=False)
+    with torch.no_grad():
+        logits = model.model(input_ids=torch.tensor(np.array(acts.token_ids))[None]).logits[0].double()
+    expected = torch.distributions.Categorical(logits=logits).entropy().numpy()
+    np.testing.assert_allclose(profile.entropy[-1], expected, atol=5e-5)
+    assert profile.predicts == LANGUAGE_MODELS[name][-1]
+    assert profile.n_outcomes == VOCABULARY
+    assert (profile.tokens, profile.words) == (acts.tokens, acts.words)
+    assert profile.source.options["readout"] == ", ".join((*LANGUAGE_MODELS[name][3], *LANGUAGE_MODELS[name][4]))
+
+
+def test_the_lens_is_the_entropy_of_the_read_out() -> None:
+    model = make_model("gpt2")
+    acts = capture_activations(model, TEXT, attention=False)
+    profile = logit_lens(model, acts)
+    for layer in range(acts.n_layers + 1):
+        log_probs = read_out(model, acts, layer)
+        np.testing.assert_allclose(profile.entropy[layer], shannon_entropy(Categorical(log_probs)), atol=2e-6)
+
+
+def test_small_chunks_give_the_same() -> None:
+    model = make_model("gemma2")
+    whole = logit_lens(model, TEXT)
+    parts = logit_lens(model, TEXT, memory=2 * 32 * VOCABULARY)
+    np.testing.assert_allclose(parts.entropy, whole.entropy, atol=1e-5)
+    np.testing.assert_allclose(parts.top_probability, whole.top_probability, atol=1e-5)
+    assert parts.top_tokens == whole.top_tokens
+
+
+def test_memory_does_not_grow_with_layers_tokens_and_vocabulary() -> None:
+    outcomes, model = 20_000, load_model(make_net(*LANGUAGE_MODELS["gpt2"][:3]), tokenizer=make_tokenizer())
+    acts = capture_activations(model, TEXT + " the cat" * 8, attention=False)
+    head = torch.randn(16, outcomes)
+    memory = 4 * 32 * outcomes
+    everything = 8 * acts.hidden_states.shape[0] * len(acts.tokens) * outcomes
+    logit_lens(model, acts, readout=lambda states: states @ head, memory=memory)
+    tracemalloc.start()
+    profile = logit_lens(model, acts, readout=lambda states: states @ head, memory=memory)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert profile.n_outcomes == outcomes
+    assert peak < 2 * memory < everything / 2
+
+
+def test_certain_predictions_have_entropy_zero_and_uniform_ones_log_v() -> None:
+    model = make_model("llama")
+    acts = capture_activations(model, TEXT, attention=False)
+
+    def certain(states: torch.Tensor) -> torch.Tensor:
+        logits = torch.full((len(states), 10), -5000.0)
+        logits[:, 7] = 5000.0
+        return logits
+
+    sure = logit_lens(model, acts, readout=certain)
+    assert not sure.entropy.any()
+    assert (sure.top_probability == 1).all()
+    assert set(sure.top_tokens[0]) == {make_tokenizer().convert_ids_to_tokens(7)}
+    unsure = logit_lens(model, acts, readout=lambda states: torch.zeros(len(states), 10))
+    np.testing.assert_allclose(unsure.entropy, math.log(10), rtol=1e-14)
+    assert unsure.source.options["readout_max_difference"] is None
+
+
+def test_rows_of_the_head_without_a_token_are_named_or_left_out() -> None:
+    model = make_model("bert")
+    ids = sorted(model.tokenizer.get_vocab().values())
+    assert UNUSED not in ids
+    assert ids[-1] > UNUSED
+    with torch.no_grad():
+        model.model.cls.predictions.bias[UNUSED] += 1000.0  # an unused row wins everywhere
+    every = logit_lens(model, TEXT)
+    assert set(every.top_tokens[2]) == {f"<unused {UNUSED}>"}
+    used = logit_lens(model, TEXT, used_only=True)
+    assert (used.n_outcomes, every.n_outcomes) == (len(ids), VOCABULARY)
+    acts = capture_activations(model, TEXT, attention=False)
+    log_probs = read_out(model, acts, 2)[:, ids]
+    assert not (used.top_probability == every.top_probability).any()
+    np.testing.assert_allclose(
+        used.entropy[2], shannon_entropy(Categorical.from_logits(log_probs)), atol=5e-5
+    )
+    best = np.asarray(ids)[log_probs.argmax(axis=1)]
+    assert list(used.top_tokens[2]) == model.tokenizer.convert_ids_to_tokens(best.tolist())
+    assert used.source.options["used_only"] is True
+
+
+def test_text_and_activations_give_the_same() -> None:
+    model = make_model("roberta")
+    np.testing.assert_allclose(
+        logit_lens(model, TEXT).entropy, logit_lens(model, capture_activations(model, TEXT)).entropy, atol=1e-5
+    )
+
+
+def test_a_read_out_found_before_can_be_given() -> None:
+    model = make_model("phi")
+    found = find_readout(model)
+    assert isinstance(found, ReadOut)
+    np.testing.assert_array_equal(logit_lens(model, TEXT, readout=found).entropy, logit_lens(model, TEXT).entropy)
+
+
+def test_the_norm_is_computed_afresh_at_every_layer() -> None:
+    # a lens that keeps the last layer's scale makes early layers look uniform
+    model = make_model("llama")
+    acts = capture_activations(model, TEXT, attention=False)
+    states = np.array(acts.hidden_states)
+    states[0] *= 1000.0
+    scaled = logit_lens(model, replace(acts, hidden_states=states))
+    np.testing.assert_allclose(scaled.entropy[0], logit_lens(model, acts).entropy[0], atol=1e-3)
+
+
+def test_what_cannot_be_read_out_is_refused() -> None:
+    headless = load_model(make_net("BertModel", LANGUAGE_MODELS["bert"][1], LANGUAGE_MODELS["bert"][2]),
+                          tokenizer=make_tokenizer())
+    with pytest.raises(ModelError, match="predicts no tokens"):
+        logit_lens(headless, TEXT)
+    model = make_model("gpt2")
+    with pytest.raises(ArgumentError, match="text: found list, wanted one text"):
+        logit_lens(model, [TEXT, TEXT])  # type: ignore[arg-type]
+    with pytest.raises(TextError):
+        logit_lens(model, "   ")
+    with pytest.raises(ArgumentError, match="captured from"):
+        logit_lens(make_model("gpt2", seed=1), capture_activations(model, TEXT, attention=False))
+
+
+def test_a_bundled_model_is_less_sure_at_first_than_at_last() -> None:
+    model = load_model()
+    profile = logit_lens(model, "Once upon a time there was a little girl who lived in a small house.")
+    assert profile.predicts == "next"
+    assert profile.entropy[-1].mean() < profile.entropy[2].mean()

