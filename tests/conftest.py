@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -174,19 +175,32 @@ def trained_tokenizer(family: str) -> str:
         special = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256))]
         trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
     elif family == "bert":
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        # The WordPiece trainer breaks ties at random, so the pieces are written down: letters and short words.
+        lowered = " ".join(CORPUS).lower()
+        letters = sorted(set(lowered) - {" "})
+        short = sorted({w for w in re.findall(r"[a-z]+", lowered) if 2 <= len(w) <= 4})
+        pieces = [*special, *letters, *(f"##{c}" for c in letters), *short, *(f"##{w}" for w in short)]
+        tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
+        tokenizer.add_special_tokens(special)
+        trainer = None
     else:
-        tokenizer = Tokenizer(models.Unigram())
+        # Written down for the same reason: the Unigram trainer sums in an order that changes from run to run.
+        text = "".join(CORPUS[:4])
+        letters = sorted(set(text) - {" "})
+        words = sorted({w for w in re.findall(r"[A-Za-z]+", text) if 2 <= len(w) <= 5})
+        scores = {"<pad>": 0.0, "</s>": 0.0, "<unk>": -20.0, "\u2581": -3.0}
+        scores |= dict.fromkeys(letters, -6.0) | {f"\u2581{c}": -5.5 for c in letters if c.isalpha() and c not in "qz"}
+        scores |= dict.fromkeys((f"\u2581{w}" for w in words), -7.0) | {w: -8.0 for w in words if w not in letters}
+        tokenizer = Tokenizer(models.Unigram(list(scores.items()), unk_id=2))
         tokenizer.normalizer = normalizers.NFKC()
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=150, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
-        )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+        tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
+        trainer = None
+    if trainer is not None:
+        tokenizer.train_from_iterator(CORPUS, trainer)
     templates = {
         "llama": "<s> $A", "bert": "[CLS] $A [SEP]", "t5": "$A </s>", "bart": "<s> $A </s>",
     }

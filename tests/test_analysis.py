@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import infogeo
+from infogeo.errors import ArgumentError, ShapeError, TextError, UnsupportedFamilyError
+from infogeo.results import Source
+from infogeo.words import DistanceMatrix
 from infogeo_adapters import relations
 from infogeo_adapters.analysis import SentenceAnalysis, analyze, check_text, cut_note, default_layer, read_text
 from infogeo_adapters.layer_agreement import Agreement
@@ -19,11 +24,6 @@ from infogeo_adapters.transformers.attention import (
     single_head,
 )
 from infogeo_adapters.transformers.capture import capture_activations, capture_background
-
-import infogeo
-from infogeo.errors import ArgumentError, ShapeError, TextError, UnsupportedFamilyError
-from infogeo.results import Source
-from infogeo.words import DistanceMatrix
 
 TEXT = "The old dog chased the little cat because it was hungry."
 
@@ -45,8 +45,11 @@ def test_it_is_the_single_steps(made: SentenceAnalysis, bundled: Any) -> None:
     np.testing.assert_array_equal(made.attention.values, head_average(made.activations, 3).values)
     expected = infogeo.nearest_neighbor_graph(made.attention.symmetrized(), 3)
     assert made.attention_graph.edge_set() == expected.edge_set()
-    assert made.normals.construction == "component_normals" and made.normals.layer == 3
-    assert made.lens is not None and made.lens_missing is None and made.lens.words == acts.words
+    assert made.normals.construction == "component_normals"
+    assert made.normals.layer == 3
+    assert made.lens is not None
+    assert made.lens_missing is None
+    assert made.lens.words == acts.words
     assert made.comparisons is not None
     mantel = infogeo.mantel_test(made.distances, made.attention, rng=0)
     (found,) = [c for c in made.comparisons if c.statistic == "mantel"]
@@ -56,7 +59,9 @@ def test_it_is_the_single_steps(made: SentenceAnalysis, bundled: Any) -> None:
 def test_agreement_is_spearman_for_every_layer_block_and_head(made: SentenceAnalysis, bundled: Any) -> None:
     table = made.agreement
     assert table is not None
-    assert table.heads.shape == (7, 6, 5) and table.averages.shape == (7, 6) and table.blocks == (1, 2, 3, 4, 5, 6)
+    assert table.heads.shape == (7, 6, 5)
+    assert table.averages.shape == (7, 6)
+    assert table.blocks == (1, 2, 3, 4, 5, 6)
     assert table.n == len(all_pairs(made))
     acts = made.activations
     reading = read_text(bundled, TEXT)
@@ -67,10 +72,13 @@ def test_agreement_is_spearman_for_every_layer_block_and_head(made: SentenceAnal
         mean = infogeo.spearman(distances, head_average(acts, block)).value
         assert table.averages[layer, block - 1] == pytest.approx(mean, abs=1e-9)
     columns, rows = table.rows()
-    assert columns == ("layer", "block", "head", "spearman", "pairs") and len(rows) == 7 * 6 * (5 + 1)
-    assert rows[0][:3] == (0, 1, "1") and rows[5][:3] == (0, 1, "mean")
+    assert columns == ("layer", "block", "head", "spearman", "pairs")
+    assert len(rows) == 7 * 6 * (5 + 1)
+    assert rows[0][:3] == (0, 1, "1")
+    assert rows[5][:3] == (0, 1, "mean")
     best = table.best(3)
-    assert best is not None and best[2] == np.nanmax(table.heads[3])
+    assert best is not None
+    assert best[2] == np.nanmax(table.heads[3])
     assert table.heads[3, best[0] - 1, best[1] - 1] == best[2]
 
 
@@ -80,8 +88,8 @@ def all_pairs(made: SentenceAnalysis) -> list[tuple[int, int]]:
 
 
 def test_agreement_that_is_undefined_is_not_a_number() -> None:
-    nothing = Agreement(heads=np.full((2, 1, 3), np.nan), averages=np.full((2, 1), np.nan), blocks=(1,), measure="m", n=3,
-                        source=Source())
+    nothing = Agreement(heads=np.full((2, 1, 3), np.nan), averages=np.full((2, 1), np.nan), blocks=(1,), measure="m",
+                        n=3, source=Source())
     assert nothing.best(0) is None
     with pytest.raises(ShapeError, match="averages"):
         Agreement(heads=np.zeros((2, 1, 3)), averages=np.zeros((2, 2)), blocks=(1,), measure="m", n=3, source=Source())
@@ -109,10 +117,13 @@ def test_it_turns_into_json_without_the_states(made: SentenceAnalysis) -> None:
     assert plain["activations"]["words"] == list(made.activations.words)
     assert plain["activations"]["hidden_states_shape"] == list(made.activations.hidden_states.shape)
     assert "hidden_states" not in plain["activations"]
-    assert plain["source"]["model"] == "bundled" and plain["source"]["options"]["layer"] == 3
-    assert plain["source"]["seed"] == 0 and len(plain["source"]["text_hash"]) == 64
+    assert plain["source"]["model"] == "bundled"
+    assert plain["source"]["options"]["layer"] == 3
+    assert plain["source"]["seed"] == 0
+    assert len(plain["source"]["text_hash"]) == 64
     np.testing.assert_allclose(plain["distances"]["values"], made.distances.values)
-    assert "<table>" in made._repr_html_() and "SentenceAnalysis of 12 words" in made.summary()
+    assert "<table>" in made._repr_html_()
+    assert "SentenceAnalysis of 12 words" in made.summary()
 
 
 def test_the_same_seed_gives_the_same_p_values(bundled: Any) -> None:
@@ -130,12 +141,14 @@ def test_the_same_seed_gives_the_same_p_values(bundled: Any) -> None:
 def test_every_construction_goes_all_the_way(bundled: Any, name: str) -> None:
     corpus = f"{TEXT} The dog was old. The cat was little. It was hungry because the dog chased it. Chased, chased."
     made = analyze(bundled, TEXT, construction=name, corpus=corpus, layer=2, permutations=19)
-    assert made.distributions is not None and made.distributions.layer == 2
+    assert made.distributions is not None
+    assert made.distributions.layer == 2
     families = {"shared-covariance": "SharedCovarianceGaussian", "components": "DiagonalGaussian",
                 "readout": "Categorical", "occurrences": "DiagonalGaussian", "vectors": "PointMass"}
     assert type(made.distributions.distribution).__name__ == families[name]
     measure = "euclidean_distance" if name == "vectors" else "fisher_rao_distance"
-    assert made.distances.measure == measure and made.graph.n_edges > 0
+    assert made.distances.measure == measure
+    assert made.graph.n_edges > 0
     assert made.distances.words == made.activations.words
 
 
@@ -144,14 +157,15 @@ def test_repeated_words_share_their_type(bundled: Any) -> None:
     made = analyze(bundled, text, construction="occurrences", corpus=f"{text} Saw it and ran. The dog.", permutations=9)
     first, second = [i for i, w in enumerate(made.distances.words) if w == "dog"][:2]
     assert made.distances.values[first, second] == 0.0
-    assert made.distributions is not None and made.distributions.observations[first] >= 7
+    assert made.distributions is not None
+    assert made.distributions.observations[first] >= 7
 
 
 def test_occurrences_need_a_corpus_that_has_the_words(bundled: Any) -> None:
     with pytest.raises(ArgumentError, match="--corpus"):
         analyze(bundled, TEXT, construction="occurrences")
     with pytest.raises(TextError, match=r"occur too rarely.*'zebra'"):
-        analyze(bundled, "The dog saw a zebra.", construction="occurrences", corpus="The dog saw a cat. The dog saw a .")
+        analyze(bundled, "The dog saw a zebra.", construction="occurrences", corpus="The dog saw a cat. The dog saw.")
 
 
 def test_a_background_of_ones_own_is_used(bundled: Any) -> None:
@@ -172,7 +186,8 @@ def test_another_relation_takes_the_place_of_the_default(bundled: Any) -> None:
                               symmetric=True, metric=True, layer=layer, construction="position", source=Source())
 
     made = analyze(bundled, TEXT, relation=by_position, graph="tree", permutations=9)
-    assert made.distributions is None and made.distances.measure == "steps"
+    assert made.distributions is None
+    assert made.distances.measure == "steps"
     assert made.graph.edge_set() == {(i, i + 1) for i in range(len(made.activations.words) - 1)}
     assert asked == list(range(7))
     assert made.source.options["construction"] == "position"
@@ -180,7 +195,8 @@ def test_another_relation_takes_the_place_of_the_default(bundled: Any) -> None:
 
 def test_an_asymmetric_measure_gives_an_undirected_graph(bundled: Any) -> None:
     made = analyze(bundled, TEXT, construction="components", measure="kl_divergence", permutations=9)
-    assert not made.distances.symmetric and not made.graph.directed
+    assert not made.distances.symmetric
+    assert not made.graph.directed
     expected = infogeo.nearest_neighbor_graph(made.distances.symmetrized(), 3)
     assert made.graph.edge_set() == expected.edge_set()
 
@@ -189,9 +205,11 @@ def test_an_asymmetric_measure_gives_an_undirected_graph(bundled: Any) -> None:
 def test_few_words_give_what_they_can(bundled: Any, text: str, n: int) -> None:
     made = analyze(bundled, text, construction="components")
     assert len(made.activations.words) == n
-    assert made.comparisons is None and made.agreement is None
+    assert made.comparisons is None
+    assert made.agreement is None
     assert made.graph.n_edges == n - 1 == len(made.pairs()) == len(made.shared_edges())
-    assert len(made.notes) == 1 and ("one word" if n == 1 else "2 words") in made.notes[0]
+    assert len(made.notes) == 1
+    assert ("one word" if n == 1 else "2 words") in made.notes[0]
     assert made.lens is not None
     made.to_json()
 
@@ -280,21 +298,26 @@ def test_a_text_too_long_is_cut_only_if_asked_and_says_so(bundled: Any) -> None:
     made = read_text(bundled, text, construction="components", overflow="truncate")
     assert len(made.activations.text) < len(text)
     note = cut_note(made.activations, text)
-    assert note is not None and f"of {len(text)} characters" in note
+    assert note is not None
+    assert f"of {len(text)} characters" in note
     assert cut_note(made.activations, made.activations.text) is None
 
 
 def test_a_model_without_a_head_says_why_there_is_no_lens(minilm: Any) -> None:
     made = analyze(minilm, TEXT, construction="components", permutations=9)
-    assert made.lens is None and made.lens_missing is not None and "no language-model head" in made.lens_missing
-    assert made.agreement is not None and made.agreement.heads.shape == (7, 6, 12)
+    assert made.lens is None
+    assert made.lens_missing is not None
+    assert "no language-model head" in made.lens_missing
+    assert made.agreement is not None
+    assert made.agreement.heads.shape == (7, 6, 12)
     json.loads(made.to_json())
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert", "t5", "bart"])
 def test_every_kind_of_model(tiny: Any, family: str) -> None:
     made = analyze(tiny(family), TEXT, construction="components", permutations=9)
-    assert len(made.activations.words) == 12 and made.agreement is not None
+    assert len(made.activations.words) == 12
+    assert made.agreement is not None
     assert (made.lens is None) == (family in ("t5", "bart")) == (made.lens_missing is not None)
 
 
@@ -307,5 +330,6 @@ def test_measures_by_name() -> None:
 def test_progress_is_told_and_nothing_is_printed(bundled: Any, capsys: pytest.CaptureFixture[str]) -> None:
     told: list[str] = []
     analyze(bundled, "The dog ran.", construction="components", permutations=9, progress=told.append)
-    assert len(told) >= 3 and told[0] == "reading the text with the model"
+    assert len(told) >= 3
+    assert told[0] == "reading the text with the model"
     assert capsys.readouterr() == ("", "")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from infogeo_adapters.cli import main
-from infogeo_adapters.files import read_graph
 
 from infogeo.errors import ConvergenceError
+from infogeo_adapters.cli import main
+from infogeo_adapters.files import read_graph
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
 
@@ -28,7 +28,8 @@ def failed(capsys: Capture, *args: str) -> str:
     code = main(list(args))
     out, err = capsys.readouterr()
     assert code == 2, (code, err)
-    assert out == "" and "Traceback" not in err
+    assert out == ""
+    assert "Traceback" not in err
     return err
 
 
@@ -39,8 +40,10 @@ def test_report_prints_where_the_page_is(tmp_path: Path, capsys: Capture) -> Non
     pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
     assert main(["report", TEXT, "--out", str(tmp_path / "r")]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{tmp_path / 'r' / 'index.html'}\n" and Path(out.strip()).exists()
-    assert err.startswith("infogeo: loading the model bundled\n") and "writing the report" in err
+    assert out == f"{tmp_path / 'r' / 'index.html'}\n"
+    assert Path(out.strip()).exists()
+    assert err.startswith("infogeo: loading the model bundled\n")
+    assert "writing the report" in err
 
 
 def test_report_as_json(tmp_path: Path, capsys: Capture) -> None:
@@ -50,14 +53,27 @@ def test_report_as_json(tmp_path: Path, capsys: Capture) -> None:
     assert main(args) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
-    assert found["layer"] == 6 and found["words"] == 12 and found["edges"] == 11 and err == ""
+    assert found["layer"] == 6
+    assert found["words"] == 12
+    assert found["edges"] == 11
+    assert err == ""
     assert {c["statistic"] for c in found["comparisons"]["items"]} >= {"mantel", "spearman"}
 
 
 def test_report_refuses_its_folder_before_it_loads_a_model(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "file").write_text("mine")
     err = failed(capsys, "report", TEXT, "--out", str(tmp_path / "file"), "--model", "no such model")
-    assert "is a file, wanted a folder" in err and "loading" not in err
+    assert "is a file, wanted a folder" in err
+    assert "loading" not in err
+
+
+def test_report_misses_a_library_before_it_loads_a_model(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    err = failed(capsys, "report", TEXT, "--out", str(tmp_path / "r"))
+    assert "infogeo[plots]" in err
+    assert "loading" not in err
 
 
 def test_report_says_that_a_text_was_cut(tmp_path: Path, capsys: Capture) -> None:
@@ -79,7 +95,8 @@ def test_graph_prints_its_edges(capsys: Capture) -> None:
     out, err = capsys.readouterr()
     rows = [line.split("\t") for line in out.splitlines()]
     assert rows[0] == ["from", "to", "from_word", "to_word", "distance", "weight"]
-    assert len(rows) > 6 and all(len(r) == 6 and int(r[0]) < int(r[1]) for r in rows[1:])
+    assert len(rows) > 6
+    assert all(len(r) == 6 and int(r[0]) < int(r[1]) for r in rows[1:])
     assert "WordGraph of 12 word occurrences" in err
 
 
@@ -87,7 +104,9 @@ def test_graph_as_json_is_the_graph(capsys: Capture) -> None:
     assert main(["graph", TEXT, *FAST, "--graph", "tree", "--json", "-q"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
-    assert found["type"] == "WordGraph" and len(found["edges"]) == 11 and err == ""
+    assert found["type"] == "WordGraph"
+    assert len(found["edges"]) == 11
+    assert err == ""
 
 
 @pytest.mark.parametrize("suffix", ["graphml", "gexf", "json", "csv"])
@@ -119,7 +138,8 @@ def test_graph_of_an_unknown_format(tmp_path: Path, capsys: Capture) -> None:
 
 def test_graph_to_a_place_that_cannot_be(tmp_path: Path, capsys: Capture) -> None:
     err = failed(capsys, "graph", TEXT, *FAST, "-o", str(tmp_path / "absent" / "g.json"), "-q")
-    assert err.startswith("infogeo: ") and "absent" in err
+    assert err.startswith("infogeo: ")
+    assert "absent" in err
 
 
 def test_a_radius_goes_with_its_graph(capsys: Capture) -> None:
@@ -135,12 +155,14 @@ def test_a_radius_goes_with_its_graph(capsys: Capture) -> None:
 def test_compare_ends_with_its_finding(capsys: Capture) -> None:
     assert main(["compare", TEXT, *FAST, "--alpha", "0.9999", "-q", "--permutations", "99"]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert rows[0][:2] == ["statistic", "value"] and [r[0] for r in rows[1:]] == [
+    assert rows[0][:2] == ["statistic", "value"]
+    assert [r[0] for r in rows[1:]] == [
         "spearman", "kendall", "mantel", "edge_jaccard", "spanning_tree_overlap",
     ]
     assert main(["compare", TEXT, *FAST, "--alpha", "1e-6", "--permutations", "99"]) == 1  # p >= 1/100
     out, err = capsys.readouterr()
-    assert "mantel" in out and "no agreement with attention at level 1e-06" in err
+    assert "mantel" in out
+    assert "no agreement with attention at level 1e-06" in err
 
 
 def test_compare_with_every_head(capsys: Capture) -> None:
@@ -153,12 +175,14 @@ def test_compare_with_every_head(capsys: Capture) -> None:
 
 def test_compare_line_by_line(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "lines.txt"
-    path.write_bytes("The dog saw a cat.\r\n\r\nShe ran home because it was late.\nHe gave the boy an apple.\n".encode())
+    path.write_bytes(b"The dog saw a cat.\r\n\r\nShe ran home because it was late.\nHe gave the boy an apple.\n")
     code = main(["compare", "--file", str(path), "--lines", *FAST, "--json", "--alpha", "0.1"])
     out, err = capsys.readouterr()
     found = json.loads(out)["items"]
-    assert {c["n"] for c in found} == {3} and {c["unit"] for c in found} == {"sentences"}
-    assert {c["level"] for c in found} == {0.9} and all(c["interval"] is not None for c in found)
+    assert {c["n"] for c in found} == {3}
+    assert {c["unit"] for c in found} == {"sentences"}
+    assert {c["level"] for c in found} == {0.9}
+    assert all(c["interval"] is not None for c in found)
     (spearman,) = [c for c in found if c["statistic"] == "spearman"]
     assert code == (0 if spearman["interval"][0] > 0 else 1)
     assert "reading text 3 of 3" in err
@@ -250,7 +274,8 @@ def test_errors_are_messages(capsys: Capture, args: list[str], message: str) -> 
 def test_a_broken_model_is_a_message(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "config.json").write_text("{")
     err = failed(capsys, "graph", TEXT, "--model", str(tmp_path))
-    assert err.splitlines()[-1].startswith("infogeo: ") and "config.json" in err
+    assert err.splitlines()[-1].startswith("infogeo: ")
+    assert "config.json" in err
 
 
 def test_interruption_is_no_traceback(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +353,9 @@ def test_help_is_fast_since_it_loads_nothing_heavy() -> None:
 def test_it_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "infogeo_adapters", "graph", ""], capture_output=True, text=True,
                           env=environment(), check=False)
-    assert done.returncode == 2 and "text is empty" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert "text is empty" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def environment() -> dict[str, str]:

@@ -24,7 +24,7 @@ from infogeo_adapters.models import bundled_path, bundled_steps  # noqa: E402
 from infogeo_adapters.transformers.loading import LanguageModel, load_model  # noqa: E402
 from infogeo_adapters.transformers.stack import quiet  # noqa: E402
 
-PARAMETERS = {"gpt2": 51_200, "llama": 49_056, "bert": 31_880, "t5": 47_456, "bart": 61_424}
+PARAMETERS = {"gpt2": 51_200, "llama": 49_056, "bert": 30_230, "t5": 49_408, "bart": 61_424}
 CLASSES = {
     "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "bert": "BertForMaskedLM",
     "t5": "T5ForConditionalGeneration", "bart": "BartForConditionalGeneration",

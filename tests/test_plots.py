@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infogeo_adapters import plots
-from infogeo_adapters.plots import half_plane, style
 
 from infogeo.activations import AffinityMatrix
 from infogeo.entropy import EntropyProfile
@@ -22,10 +21,12 @@ from infogeo.graphs import WordGraph
 from infogeo.manifolds import half_plane as manifold
 from infogeo.results import Source
 from infogeo.words import DistanceMatrix, WordDistributions
+from infogeo_adapters import plots
+from infogeo_adapters.plots import half_plane, style
 
 pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
 
-HOSTILE = ("<script>alert(1)</script>", "<b>bold</b>", '<a href="javascript:alert(1)">x</a>', "&lt;", "%{x}", "a\0b", "the")
+HOSTILE = ("<script>alert(1)</script>", "<b>bold</b>", '<a href="javascript:alert(1)">x</a>', "&lt;", "%{x}", "a\0b")
 WORDS = ("the", "dog", "saw", "the", "cat")
 
 
@@ -72,7 +73,7 @@ def all_figures(words: tuple[str, ...]) -> dict[str, Any]:
     graph = word_graph(words, [(0, 1), (1, 4), (2, 3)])
     return {
         "graph": plots.graph_figure(graph),
-        "pair": plots.graph_pair_figure(graph, word_graph(words, [(0, 1), (0, 4)]), left_name="left", right_name="right"),
+        "pair": plots.graph_pair_figure(graph, word_graph(words, [(0, 1), (0, 4)]), left_name="l", right_name="r"),
         "distance": plots.distance_figure(distance_matrix(words)),
         "attention": plots.attention_figure([affinity(words), affinity(words, "<i>other</i>", 0.5)]),
         "half plane": plots.half_plane_figure(normals(words), graph),
@@ -128,7 +129,8 @@ def test_every_letter_is_at_least_twelve_pixels(name: str) -> None:
                 yield from sizes(value, inside)
 
     found = list(sizes(json.loads(all_figures(WORDS)[name].to_json())))
-    assert found and min(found) >= 12
+    assert found
+    assert min(found) >= 12
 
 
 def luminance(color: str) -> float:
@@ -144,14 +146,16 @@ def test_text_stands_out_from_white(color: str) -> None:
 
 def test_sequential_colors_differ_in_lightness() -> None:
     light = [luminance(color) for _, color in style.CLOSE]
-    assert all(a > b for a, b in zip(light, light[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(light))
     assert [color for _, color in style.FAR] == [color for _, color in style.CLOSE][::-1]
     assert [place for place, _ in style.FAR] == [place for place, _ in style.CLOSE]
 
 
 def test_titles_and_summaries_say_what_is_seen() -> None:
     for figure in all_figures(WORDS).values():
-        assert figure.layout.title.text and figure.layout.meta["title"] and figure.layout.meta["summary"]
+        assert figure.layout.title.text
+        assert figure.layout.meta["title"]
+        assert figure.layout.meta["summary"]
         assert figure.layout.meta["min_width"] >= 200
         assert figure.layout.dragmode is False  # a finger scrolls the page
 
@@ -196,7 +200,8 @@ def test_shared_edges_are_drawn_alike_on_both_sides() -> None:
     shared = [(xs, ys) for name, xs, ys in arcs(figure) if name == "in both"]
     assert len(shared) == 2
     (x0, y0), (x1, y1) = shared
-    assert y0 == y1 and x0 == tuple(-x for x in x1)
+    assert y0 == y1
+    assert x0 == tuple(-x for x in x1)
     assert sum(bool(t.showlegend) for t in figure.data if t.name == "in both") == 1
     assert "1 shared edge" in figure.layout.title.text
 
@@ -261,7 +266,8 @@ def test_attention_needs_matrices_of_the_same_words() -> None:
 
 def test_attention_of_zero_everywhere_has_a_color_range() -> None:
     figure = plots.attention_figure([affinity(WORDS, scale=0.0)])
-    assert figure.data[0].zmin == 0 and figure.data[0].zmax == 1
+    assert figure.data[0].zmin == 0
+    assert figure.data[0].zmax == 1
 
 
 def test_agreement_shows_the_layer_asked_for_and_zero_in_the_middle() -> None:
@@ -271,9 +277,12 @@ def test_agreement_shows_the_layer_asked_for_and_zero_in_the_middle() -> None:
     (trace,) = figure.data
     shown = np.array(trace.z, dtype=float)
     np.testing.assert_allclose(shown[:, :4], values[1], rtol=1e-3)
-    assert shown[0, 5] == 0.3 and np.isnan(shown[1, 5]) and np.isnan(shown[:, 4]).all()
+    assert shown[0, 5] == 0.3
+    assert np.isnan(shown[1, 5])
+    assert np.isnan(shown[:, 4]).all()
     assert trace.zmin == -trace.zmax == pytest.approx(-0.7)
-    assert list(figure.layout.yaxis.ticktext) == ["2", "4"] and figure.layout.updatemenus[0].active == 1
+    assert list(figure.layout.yaxis.ticktext) == ["2", "4"]
+    assert figure.layout.updatemenus[0].active == 1
     np.testing.assert_allclose(np.array(figure.layout.updatemenus[0].buttons[2].args[0]["z"][0])[:, :4].astype(float),
                                values[2], rtol=1e-3)
 
@@ -288,9 +297,13 @@ def test_lens_shows_the_last_token_of_each_word_with_layer_zero_at_the_bottom() 
     figure = plots.lens_figure(profile())
     (trace,) = figure.data
     np.testing.assert_allclose(np.array(trace.z, dtype=float), [[1.0, 2.0], [0.2, 0.3], [0.7, 0.4]], rtol=1e-3)
-    assert list(figure.layout.yaxis.ticktext) == ["0", "1", "2"] and figure.layout.yaxis.autorange is None
-    assert trace.text[0][0] == "&lt;b&gt;" and trace.text[0][1] == "␊" and trace.text[2][0] == "v"
-    assert "nats" in trace.customdata[0][0] and "next token" in figure.layout.title.text
+    assert list(figure.layout.yaxis.ticktext) == ["0", "1", "2"]
+    assert figure.layout.yaxis.autorange is None
+    assert trace.text[0][0] == "&lt;b&gt;"
+    assert trace.text[0][1] == "␊"
+    assert trace.text[2][0] == "v"
+    assert "nats" in trace.customdata[0][0]
+    assert "next token" in figure.layout.title.text
     bits = plots.lens_figure(profile(), units="bits")
     np.testing.assert_allclose(np.array(bits.data[0].z, dtype=float)[0], np.array([1.0, 2.0]) / np.log(2), rtol=1e-3)
     assert "bits" in bits.data[0].customdata[0][0]
@@ -371,7 +384,8 @@ def test_missing_plotly_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
 @given(st.text())
 def test_labels_hold_nothing_that_a_browser_or_a_terminal_obeys(text: str) -> None:
     shown = style.label(text, None)
-    assert "<" not in shown and ">" not in shown
+    assert "<" not in shown
+    assert ">" not in shown
     assert all(ord(c) >= 32 and ord(c) != 127 for c in shown)
     assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
     shown.encode("utf-8")

@@ -21,6 +21,7 @@ from infogeo_adapters._cli_options import (
     seed_option,
     text_options,
 )
+from infogeo_adapters._require import require
 
 if TYPE_CHECKING:
     from infogeo_adapters.analysis import Reading
@@ -85,6 +86,8 @@ def report(out: str, units: Any, as_json: bool, text: str | None, file: str | No
 
     text = _inputs(text, file, options)
     check_output_folder(out)
+    for package in ("plotly", "jinja2"):
+        require(package, extra="plots", caller="infogeo report")
     say = _progress(quiet)
     model = _model(options, say)
     analysis = analyze(

@@ -30,6 +30,8 @@ ROW = 26
 """Pixels from one word to the next."""
 POINTS = 24
 """Points that draw one arc."""
+HOVER = slice(3, None, 6)
+"""Those of them that tell what the arc is when pointed at."""
 WIDTHS = (1.2, 2.0, 3.2)
 """Pixels for weak, middle and strong edges."""
 CROWDED = 60
@@ -166,31 +168,40 @@ def _sides(
     bulge = (1 - column) * (0.12 + 0.88 * ((spans - 1) / max(len(graph.words) - 2, 1)) ** 0.75)
     thirds = np.argsort(np.argsort(graph.weight, kind="stable"), kind="stable") * 3 // graph.n_edges
     theta = np.linspace(0, np.pi, POINTS)
-    groups: dict[tuple[bool, int], tuple[list[Any], list[Any], list[Any]]] = {}
+    groups: dict[tuple[bool, int], tuple[list[Any], list[Any]]] = {}
+    hover_x, hover_y, hover_text = [], [], []
     for e, (i, j) in enumerate(graph.edges.tolist()):
         pair = (min(i, j), max(i, j))
-        xs, ys, texts = groups.setdefault((pair in shared, int(thirds[e])), ([], [], []))
-        xs += [*np.round(side * (column + bulge[e] * np.sin(theta)), 4).tolist(), None]
-        ys += [*np.round(-(i + j) / 2 + (j - i) / 2 * np.cos(theta), 4).tolist(), None]
+        x = np.round(side * (column + bulge[e] * np.sin(theta)), 4).tolist()
+        y = np.round(-(i + j) / 2 + (j - i) / 2 * np.cos(theta), 4).tolist()
+        xs, ys = groups.setdefault((pair in shared, int(thirds[e])), ([], []))
+        xs += [*x, None]
+        ys += [*y, None]
         arrow = "→" if graph.directed else "–"
         text = (
             f"<b>{label(graph.words[i], 30)} {arrow} {label(graph.words[j], 30)}</b> (words {i + 1} and {j + 1})"
             f"<br>distance {graph.distance[e]:.4g}, strength {graph.weight[e]:.4g}"
             + ("<br>in both graphs" if pair in shared else "")
         )
-        texts += [text] * (POINTS + 1)
+        hover_x += x[HOVER]
+        hover_y += y[HOVER]
+        hover_text += [text] * len(x[HOVER])
     crowd = 1.0 if graph.n_edges <= CROWDED else 0.65
-    traces = []
+    traces = [
+        go.Scatter(
+            x=hover_x, y=hover_y, mode="markers", customdata=hover_text, hovertemplate="%{customdata}<extra></extra>",
+            marker={"size": 8, "opacity": 0}, showlegend=False,
+        )
+    ]
     legend_seen: set[bool] = set()
-    for (common, third), (xs, ys, texts) in sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1])):
+    for (common, third), (xs, ys) in sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1])):
         traces.append(
             go.Scatter(
-                x=xs, y=ys, mode="lines", customdata=texts, hovertemplate="%{customdata}<extra></extra>",
+                x=xs, y=ys, mode="lines", hoverinfo="skip",
                 line={"color": ORANGE if common else color, "width": WIDTHS[third] * crowd},
                 opacity=1.0 if common else 0.5 + 0.25 * crowd, name="in both" if common else label(name, None),
                 legendgroup="both" if common else f"{side}",
                 showlegend=common not in legend_seen and not (common and side > 0 and shared),
-                hoveron="points",
             )
         )
         legend_seen.add(common)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Units = Literal["nats", "bits"]
 SHOW_VALUES = 14
 """Up to so many words the numbers stand in the cells."""
+NAMED = 120
+"""Up to so many words a cell names its two words when pointed at; beyond, it gives their numbers: pages stay small."""
 
 
 def distance_figure(distances: DistanceMatrix) -> go.Figure:
@@ -261,22 +263,24 @@ def _word_matrix(
     go = graph_objects(caller)
     n = len(words)
     few = n <= SHOW_VALUES
-    cell = 44 if few else 16
+    cell = 44 if few else 24 if n <= 40 else 16
+    places = list(range(1, n + 1))
+    pair = "%{customdata}" if n <= NAMED else f"words %{{y}} {arrow} %{{x}}"
     longest = max(len(w) for w in labels(words))
     trace = go.Heatmap(
-        z=_rounded(values), x=list(range(n)), y=list(range(n)), colorscale=list(scale),
-        customdata=_pairs(words, arrow),
-        hovertemplate="%{customdata}<br>" + label(bar, None) + " %{z:.4g}<extra></extra>",
+        z=values.astype(np.float32), x=places, y=places, colorscale=list(scale),
+        customdata=_pairs(words, arrow) if n <= NAMED else None,
+        hovertemplate=pair + "<br>" + label(bar, None) + " %{z:.4g}<extra></extra>",
         hoverongaps=False, xgap=1, ygap=1, colorbar=_bar(bar),
         texttemplate="%{z:.2f}" if few else None, textfont={"size": SMALL}, **color,
     )
-    ticks = {"tickvals": list(range(n)), "ticktext": labels(words), "showgrid": False, "range": [-0.5, n - 0.5]}
+    ticks = {"tickvals": places, "ticktext": labels(words), "showgrid": False, "range": [0.5, n + 0.5]}
     return figure(
         [trace], title=title, summary=summary, height=(34 if few else cell) * n + 7 * longest + 170,
         min_width=cell * n + 7 * longest + 150, max_width=int(cell * n * 1.7) + 7 * longest + 200, caller=caller,
         margin={"t": 110 if menu else 60, "b": 40},
         xaxis={**ticks, "tickangle": -60, "title": {"text": x_title}},
-        yaxis={**ticks, "range": [n - 0.5, -0.5], "title": {"text": y_title}},
+        yaxis={**ticks, "range": [n + 0.5, 0.5], "title": {"text": y_title}},
         updatemenus=[_menu(menu, active=0)] if menu else [],
     )
 
