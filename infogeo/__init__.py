@@ -47,6 +47,8 @@ from infogeo.graphs import radius_graph as radius_graph
 from infogeo.graphs import strength_from_distance as strength_from_distance
 from infogeo.graphs import threshold_graph as threshold_graph
 from infogeo.graphs import top_edges as top_edges
+from infogeo.layer_agreement import Agreement as Agreement
+from infogeo.layer_agreement import compare_layers as compare_layers
 from infogeo.measures import MEASURES as MEASURES
 from infogeo.measures import Measure as Measure
 from infogeo.pairwise import iter_blocks as iter_blocks

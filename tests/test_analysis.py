@@ -11,11 +11,11 @@ import pytest
 
 import infogeo
 from infogeo.errors import ArgumentError, ShapeError, TextError, UnsupportedFamilyError
+from infogeo.layer_agreement import Agreement
 from infogeo.results import Source
 from infogeo.words import DistanceMatrix
 from infogeo_adapters import relations
 from infogeo_adapters.analysis import SentenceAnalysis, analyze, check_text, cut_note, default_layer, read_text
-from infogeo_adapters.layer_agreement import Agreement
 from infogeo_adapters.relations import CONSTRUCTIONS, Context, EdgeRule, find_attention, find_measure
 from infogeo_adapters.transformers.attention import (
     attention_flow,

@@ -9,6 +9,7 @@ import pytest
 
 from infogeo import (
     compare_graphs,
+    compare_layers,
     component_normals,
     cosine_distance,
     euclidean_distance,
@@ -21,6 +22,7 @@ from infogeo import (
     readout_categoricals,
     shared_covariance_normals,
 )
+from infogeo.errors import ArgumentError, DomainError
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
 
@@ -99,6 +101,19 @@ def test_from_sentence_to_agreement(bundled):
     values = {(c.statistic, c.layer): c for c in table}
     assert {layer for _, layer in values} == {1, 2, 3}
     for c in table:
-        assert np.isfinite(c.value) and -1 <= c.value <= 1
+        assert np.isfinite(c.value)
+        assert -1 <= c.value <= 1
         if c.p_value is not None:
             assert 0 < c.p_value <= 1
+
+
+def test_agreement_of_layers_refuses_what_does_not_fit(bundled):
+    activations, other = capture_activations(bundled, [SENTENCE, OTHERS[0]])
+    distances = pairwise(fisher_rao_distance, component_normals(other, 2))
+    with pytest.raises(ArgumentError, match="found no distances"):
+        compare_layers([], activations)
+    with pytest.raises(ArgumentError, match="place 0 are of other words"):
+        compare_layers([distances], activations)
+    short = capture_activations(bundled, "Go home")
+    with pytest.raises(DomainError, match="wanted at least three"):
+        compare_layers([pairwise(fisher_rao_distance, component_normals(short, 2))], short)

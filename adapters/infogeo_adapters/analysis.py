@@ -16,10 +16,10 @@ from infogeo.entropy import EntropyProfile
 from infogeo.errors import ModelError, TextError
 from infogeo.estimation import component_normals
 from infogeo.graphs import WordGraph
+from infogeo.layer_agreement import Agreement, compare_layers
 from infogeo.measures import Measure
 from infogeo.results import Result, Source, to_plain
 from infogeo.words import DistanceMatrix, WordDistributions
-from infogeo_adapters.layer_agreement import Agreement, compare_layers
 from infogeo_adapters.relations import (
     AttentionBaseline,
     Construction,

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from infogeo._checks import FloatArray, check_shape, frozen
+from infogeo._pairs import check_enough_words
 from infogeo.activations import LayerActivations
+from infogeo.errors import ArgumentError
 from infogeo.results import Result, Source
 from infogeo.words import DistanceMatrix
 
@@ -80,7 +82,29 @@ def compare_layers(by_layer: Sequence[DistanceMatrix], activations: LayerActivat
     Returns
     -------
     Agreement
+
+    Raises
+    ------
+    ArgumentError
+        If there is no layer, or the distances are of other words than the activations.
+    DomainError
+        If there are fewer than three words, so that there is nothing to put in order.
+
+    Examples
+    --------
+    Both sides of the table follow from what was captured; ``model`` is from ``infogeo_adapters.load_model``::
+
+        activations = capture_activations(model, "The dog ran home.")
+        layers = range(activations.n_layers + 1)
+        distances = [pairwise(fisher_rao_distance, component_normals(activations, layer)) for layer in layers]
+        compare_layers(distances, activations).best(3)
     """
+    if not by_layer:
+        raise ArgumentError("by_layer: found no distances, wanted those at layers 0 to L")
+    check_enough_words(len(activations.words))
+    for layer, distances in enumerate(by_layer):
+        if distances.words != activations.words:
+            raise ArgumentError(f"by_layer: the distances at place {layer} are of other words than the activations")
     first, second = np.triu_indices(len(activations.words), 1)
     attention = activations.word_attention()
     columns = np.concatenate([attention, attention.mean(axis=1, keepdims=True)], axis=1)
