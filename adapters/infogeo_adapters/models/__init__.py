@@ -1,7 +1,8 @@
 """The small language model that ships with infogeo: where its files lie.
 
-``bundled/`` holds the trained model and ``checkpoints/step-NNNNNN/`` the same network earlier in its training, each
-a folder as transformers reads it, with the same configuration and tokenizer. How all of it was made:
+``bundled/`` holds the trained model with its tokenizer, a folder as transformers reads it, and
+``checkpoints/step-NNNNNN/`` the same network earlier in its training: the same configuration, other weights, and no
+second copy of the tokenizer. How all of it was made:
 ``python -m infogeo_adapters.models.train`` and ``python -m infogeo_adapters.models.install``.
 
 Importing this module reads no file and imports neither torch nor transformers.
@@ -78,7 +79,8 @@ def bundled_path(step: int | None = None) -> Path:
     Returns
     -------
     Path
-        Holds weights, configuration and tokenizer, as transformers reads them.
+        Holds weights and configuration as transformers reads them, for the trained model also the tokenizer, which
+        all of them share. :func:`infogeo_adapters.load_model` takes each of these folders as it is.
 
     Raises
     ------

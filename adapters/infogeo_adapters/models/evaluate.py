@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from infogeo.errors import ArgumentError, TextError
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+CHARACTERS_PER_TOKEN = 20
+"""More than a token stands for in prose (about 4)."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,9 @@ def score_text(
     """
     import torch
 
+    from infogeo_adapters.transformers.locks import lock_of
+    from infogeo_adapters.transformers.stack import evaluating
+
     context = context or int(model.config.max_position_embeddings)
     stride = stride or context // 2
     if not 2 <= context <= model.config.max_position_embeddings:
@@ -143,22 +151,17 @@ def score_text(
 
         groups = tqdm(groups, desc="scoring", unit="batch")
     nats, counted = 0.0, 0
-    was_training = model.training
-    model.train(False)
-    try:
-        with torch.inference_mode():
-            for group in groups:
-                windows = torch.full((len(group), context), int(tokenizer.bos_token_id), dtype=torch.long)
-                targets = torch.full((len(group), context - 1), -100, dtype=torch.long)
-                for row, first in enumerate(group):
-                    piece = torch.from_numpy(ids[first : first + context - 1])
-                    windows[row, 1 : 1 + len(piece)] = piece
-                    known = 0 if first == 0 else context - 1 - stride
-                    targets[row, known : len(piece)] = piece[known:]
-                nats += _nats(model, windows.to(model.device), targets.to(model.device))
-                counted += int((targets != -100).sum())
-    finally:
-        model.train(was_training)
+    with lock_of(model), evaluating(model), torch.inference_mode():
+        for group in groups:
+            windows = torch.full((len(group), context), int(tokenizer.bos_token_id), dtype=torch.long)
+            targets = torch.full((len(group), context - 1), -100, dtype=torch.long)
+            for row, first in enumerate(group):
+                piece = torch.from_numpy(ids[first : first + context - 1])
+                windows[row, 1 : 1 + len(piece)] = piece
+                known = 0 if first == 0 else context - 1 - stride
+                targets[row, known : len(piece)] = piece[known:]
+            nats += _nats(model, windows.to(model.device), targets.to(model.device))
+            counted += int((targets != -100).sum())
     return TextScore(nats=nats, n_tokens=counted, n_bytes=len(text.encode("utf-8")))
 
 
@@ -192,61 +195,50 @@ def untrained_twin(model: PreTrainedModel, *, seed: int = 1) -> PreTrainedModel:
 def layer_profile(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, *, context: int | None = None
 ) -> LayerProfile:
-    """Attention entropy by head and change by block, on the first window of a text, for a Llama-type model.
+    """Attention entropy by head and change by block, on the first window of a text, for a causal language model.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Its blocks are ``model.base_model.layers``. Attention is computed by the eager implementation; the one that
-        was set is restored.
+        Captured by :func:`~infogeo_adapters.capture_activations`, in evaluation mode, and left as it was.
     tokenizer : PreTrainedTokenizerBase
-        Its tokenizer, with a begin token.
+        Its tokenizer.
     text : str
-        Only the first ``context`` tokens are used.
+        Only as many words of its beginning as fit ``context`` tokens are used.
     context : int, optional
-        The model's longest input by default.
+        Most tokens, special ones counted; the model's longest input by default.
 
     Returns
     -------
     LayerProfile
-        The begin token is left out of all means: it can attend only to itself.
+        The first token is left out of all means: it can attend only to itself.
 
     Raises
     ------
     TextError
         If the text is empty.
+    ModelError
+        If the model cannot be captured, or has no attention.
     ArgumentError
-        If the tokenizer has no begin token, or the model's blocks are not where they are in Llama.
+        If the model is not causal, ``context`` is out of range, or less than two tokens are left.
     """
-    import torch
+    from infogeo_adapters.transformers.capture import capture_activations, split_into_windows
+    from infogeo_adapters.transformers.loading import load_model
 
-    blocks = getattr(model.base_model, "layers", None)
-    if blocks is None:
-        raise ArgumentError(f"{type(model).__name__} has no base_model.layers; only Llama-type models are profiled")
-    ids = _token_ids(tokenizer, text)[: (context or int(model.config.max_position_embeddings)) - 1]
-    x = torch.from_numpy(np.concatenate([[int(tokenizer.bos_token_id)], ids]))[None].to(model.device)
-    states: list[torch.Tensor] = []
-
-    def keep(_: Any, arguments: tuple[Any, ...], output: Any) -> None:
-        states.extend([arguments[0]] if not states else [])
-        states.append(output[0] if isinstance(output, tuple) else output)
-
-    implementation = model.config._attn_implementation
-    hooks = [block.register_forward_hook(keep) for block in blocks]
-    try:
-        model.set_attn_implementation("eager")
-        with torch.inference_mode():
-            attentions = model(input_ids=x, output_attentions=True, use_cache=False).attentions
-    finally:
-        model.set_attn_implementation(implementation)
-        for hook in hooks:
-            hook.remove()
-    attention = torch.stack(attentions)[:, 0, :, 1:].double()  # (L, H, T - 1, T)
-    entropy = torch.special.entr(attention).sum(-1)
-    largest = torch.log(torch.arange(2, x.shape[1] + 1, dtype=torch.float64, device=x.device))
-    h = torch.stack(states)[:, 0, 1:].double()  # (L + 1, T - 1, d)
-    change = (h[1:] - h[:-1]).norm(dim=-1) / h[:-1].norm(dim=-1)
-    return LayerProfile((entropy / largest).mean(-1).cpu().numpy(), change.mean(-1).cpu().numpy())
+    loaded = load_model(model, tokenizer=tokenizer)
+    if loaded.kind != "decoder":
+        raise ArgumentError(f"{loaded.name} is an {loaded.kind}; only causal language models are profiled")
+    longest = context or loaded.context_length
+    # no need to cut the whole text into windows for the first one
+    beginning = text if longest is None else text[: CHARACTERS_PER_TOKEN * longest]
+    acts = capture_activations(loaded, split_into_windows(loaded, beginning, max_tokens=longest)[0])
+    n_tokens = len(acts.tokens)
+    if acts.attention is None or n_tokens < 2:
+        raise ArgumentError(f"text: found {n_tokens} token, wanted at least two; give a longer text or context")
+    entropy = entr(acts.attention[:, :, 1:].astype(np.float64)).sum(axis=-1)  # (L, H, T - 1)
+    h = acts.hidden_states[:, 1:].astype(np.float64)  # (L + 1, T - 1, d)
+    change = np.linalg.norm(h[1:] - h[:-1], axis=-1) / np.linalg.norm(h[:-1], axis=-1)
+    return LayerProfile((entropy / np.log(np.arange(2, n_tokens + 1))).mean(axis=-1), change.mean(axis=-1))
 
 
 def continuation(

@@ -5,7 +5,8 @@ Run it when `infogeo_adapters.models.train` has ended ::
     python -m infogeo_adapters.models.install --run runs/bundled --text children-train.txt.xz
 
 Everything is checked before the first file is written: the weights are finite float16 numbers, all checkpoints
-share one configuration and one tokenizer, and the model stays under 8 MB. Run twice, it writes the same bytes.
+share one configuration and one tokenizer, and the model stays under 8 MB. The tokenizer ships once, beside the trained
+model. What an earlier installation left in the folders is removed. Run twice, it writes the same bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,12 @@ MAX_BYTES = 8_000_000
 """Largest size of the bundled model: weights, configuration and tokenizer together."""
 DEV_SHARE = 0.005
 """Share of the token ids, at their end, that the training kept for the development loss."""
-COPIED = ("config.json", "model.safetensors", "tokenizer.json")
-"""Files of a checkpoint that ship as they are; ``tokenizer_config.json`` gets one more setting."""
+NETWORK = ("config.json", "model.safetensors")
+"""Files of a checkpoint that ship as they are."""
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+"""Files of the tokenizer, which ship beside the trained model only; the second one gets one more setting."""
+WHERE_FROM = ("is_local", "local_files_only")
+"""Settings of a tokenizer that say how it was loaded, not what it is."""
 VERSIONS = ("numpy", "tokenizers", "torch", "transformers")
 
 
@@ -182,15 +187,29 @@ def put(target: Path, content: bytes | Path) -> None:
     os.replace(partial, target)
 
 
+def fill(place: Path, files: Mapping[str, bytes | Path]) -> None:
+    """Make a folder hold these files and no others."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        put(place / name, content)
+    for old in place.iterdir():
+        if old.name not in files:
+            old.unlink()
+
+
 def as_json(value: Any) -> bytes:
     """Readable JSON, sorted, with a line feed at the end."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def tokenizer_settings(folder: Path) -> bytes:
-    """The tokenizer's settings; a text that happens to spell ``<|begin|>`` is plain text and never the begin token."""
+    """The tokenizer's settings; a text that happens to spell ``<|begin|>`` is plain text and never the begin token.
+
+    What transformers notes about where a tokenizer was loaded from, as it does after a run was resumed, is left out.
+    """
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    return as_json(settings | {"split_special_tokens": True})
+    kept = {name: value for name, value in settings.items() if name not in WHERE_FROM}
+    return as_json(kept | {"split_special_tokens": True})
 
 
 def install(
@@ -218,7 +237,7 @@ def install(
     ------
     FormatError
         If a checkpoint is missing, damaged or differs from the others in configuration or tokenizer, if the text
-        is not the one trained on, or if the model is larger than 8 MB. Nothing is written then.
+        is not the one trained on, or if the model is larger than 8 MB. Nothing is written or removed then.
     """
     folders = checkpoints_of(run)
     last = max(folders)
@@ -229,10 +248,17 @@ def install(
     parameters = check_checkpoint(folders[last])
     for step, folder in chosen.items():
         check_checkpoint(folder)
-        for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-            if (folder / name).read_bytes() != (folders[last] / name).read_bytes():
+        for name in ("config.json", *TOKENIZER):
+            told = name == "tokenizer_config.json"
+            one, other = (tokenizer_settings(f) if told else (f / name).read_bytes() for f in (folder, folders[last]))
+            if one != other:
                 raise FormatError(f"{name} of step {step} differs from that of step {last}; they are not of one run")
-    size = sum((folders[last] / name).stat().st_size for name in COPIED) + len(tokenizer_settings(folders[last]))
+    tokenizer: dict[str, bytes | Path] = {
+        "tokenizer.json": folders[last] / "tokenizer.json",
+        "tokenizer_config.json": tokenizer_settings(folders[last]),
+    }
+    size = sum((folders[last] / name).stat().st_size for name in NETWORK)
+    size += (folders[last] / "tokenizer.json").stat().st_size + len(tokenizer_settings(folders[last]))
     if size > MAX_BYTES:
         raise FormatError(f"the model of step {last} takes {size:,} bytes, at most {MAX_BYTES:,} may ship")
     recipe = recipe_of(run, text, last, parameters)
@@ -240,13 +266,9 @@ def install(
     log = thinned_log([row for row in rows if row["step"] < last])
     sample = background_sample(development_text(run))
 
-    places = {target / "bundled": folders[last]}
-    places |= {target / "checkpoints" / folder.name: folder for folder in chosen.values()}
-    for place, folder in places.items():
-        place.mkdir(parents=True, exist_ok=True)
-        for name in COPIED:
-            put(place / name, folder / name)
-        put(place / "tokenizer_config.json", tokenizer_settings(folder))
+    fill(target / "bundled", {**{name: folders[last] / name for name in NETWORK}, **tokenizer})
+    for folder in chosen.values():
+        fill(target / "checkpoints" / folder.name, {name: folder / name for name in NETWORK})
     for old in (target / "checkpoints").glob("step-*"):
         if old.name not in {folder.name for folder in chosen.values()}:
             shutil.rmtree(old)

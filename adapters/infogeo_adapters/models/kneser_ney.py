@@ -1,7 +1,7 @@
 """Interpolated modified Kneser-Ney n-grams over token ids: the baseline a language model has to beat.
 
 Chen and Goodman (1999), An empirical study of smoothing techniques for language modeling, Computer Speech and
-Language 13, section 3 and equations (26) to (28). Counting is sorting: an n-gram is one unsigned 64-bit number,
+Language 13. Counting is sorting: an n-gram is one unsigned 64-bit number,
 so that tens of millions of tokens take seconds and no more memory than a few copies of the text.
 """
 
@@ -55,7 +55,7 @@ def discounts_of(counts: NDArray[np.int64]) -> tuple[tuple[float, float, float],
 
     References
     ----------
-    Chen and Goodman (1999), equation (26).
+    Chen and Goodman (1999).
 
     Examples
     --------
@@ -109,7 +109,7 @@ class KneserNey:
 
     References
     ----------
-    Chen and Goodman (1999), equations (26) to (28).
+    Chen and Goodman (1999).
 
     Examples
     --------

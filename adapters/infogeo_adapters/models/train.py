@@ -1,7 +1,7 @@
 """Train the bundled language model from a text file.
 
 The whole recipe of the model that ships with infogeo: a byte-level BPE tokenizer, a Llama-type causal
-language model, Muon for the matrices and AdamW for the rest, one pass over the text. Run it as ::
+language model, Muon for the matrices and AdamW for the rest, less than one pass over the text. Run it as ::
 
     python -m infogeo_adapters.models.train --text children-train.txt.xz --run runs/bundled
 
@@ -49,7 +49,7 @@ class Recipe:
     context: int = 512
     """Longest input. Training uses half of it, and all of it while the rate decays."""
     tokens_per_step: int = 12_288
-    steps: int = 3200
+    steps: int = 2200
     warmup: int = 100
     decay_share: float = 0.25
     """Share of the steps, at the end, over which the learning rate falls linearly to zero."""
