@@ -14,21 +14,36 @@ from array_api_compat import array_namespace
 SERIES_BOUND = 0.02
 """Below this the power series of :func:`expm1_excess` is used."""
 
+MODERATE = 1e60
+"""Means and standard deviations below this, and standard deviations above its inverse, can be squared and divided."""
+
 Array = Any
 """An array of NumPy or of another library that follows the array-API standard."""
 
 
-def half_plane_distances(mean_difference: Array, var_p: Array, var_q: Array) -> Array:
-    r"""Fisher-Rao distances of univariate normals.
+def half_plane_distances(mean_p: Array, mean_q: Array, std_p: Array, std_q: Array, std_difference: Array) -> Array:
+    r"""Fisher-Rao distances of univariate normals, :math:`2\sqrt2\,\mathrm{arsinh}(c/\sqrt{s_1 s_2})`.
 
-    :math:`2\sqrt2\,\mathrm{arsinh}\sqrt{(\Delta m^2/2 + \Delta s^2)/(4 s_1 s_2)}`, with
-    :math:`\Delta s = (v_1 - v_2)/(s_1 + s_2)`, which keeps its digits where the difference of roots would not.
+    Here :math:`c^2 = \Delta m^2/8 + \Delta s^2/4`. The difference of the standard deviations is an argument of its own,
+    since a caller may know it to more digits than they have. Where c or :math:`c/\sqrt{s_1 s_2}` could leave the range
+    of float64 neither is formed by squares, and a quotient beyond 1e100 is taken by its logarithm.
     """
-    xp = array_namespace(mean_difference, var_p, var_q)
-    s_p, s_q = xp.sqrt(var_p), xp.sqrt(var_q)
-    scale = (1 / xp.sqrt(s_p)) * (1 / xp.sqrt(s_q))
-    a, b = mean_difference * scale, (var_p - var_q) / (s_p + s_q) * scale
-    return 2 * 2**0.5 * xp.asinh(xp.sqrt(a * a / 8 + b * b / 4))
+    xp = array_namespace(mean_p, mean_q, std_p, std_q, std_difference)
+    factor = 2 * 2**0.5
+    sizes = [float(xp.max(xp.abs(x))) for x in (mean_p, mean_q, std_p, std_q)]
+    least = min(float(xp.min(std_p)), float(xp.min(std_q)))
+    if max(sizes) < MODERATE and least > 1 / MODERATE:
+        scale = (1 / xp.sqrt(std_p)) * (1 / xp.sqrt(std_q))
+        a, b = (mean_p - mean_q) * scale, std_difference * scale
+        return factor * xp.asinh(xp.sqrt(a * a / 8 + b * b / 4))
+    half = (mean_p / 2 - mean_q / 2) if max(sizes) > 1e300 else (mean_p - mean_q) / 2  # halves of subnormals lose bits
+    chord = xp.hypot(half / 2**0.5, std_difference / 2)
+    scale = xp.sqrt(std_p) * xp.sqrt(std_q)
+    far = chord * 1e-100 > scale
+    zero = xp.zeros((), dtype=chord.dtype, device=getattr(chord, "device", None))
+    near = xp.asinh(xp.where(far, zero, chord) / scale)
+    log = xp.log(xp.where(far, chord, zero + 1)) - (xp.log(std_p) + xp.log(std_q)) / 2
+    return factor * xp.where(far, log + 0.6931471805599453, near)
 
 
 def log_gaps(log_p: Array, log_q: Array) -> Array:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
-from typing import SupportsIndex
 
 import numpy as np
 
 from infogeo import _resampling
 from infogeo._checks import FloatArray
+from infogeo._checks import check_count as check_count
 from infogeo.activations import AffinityMatrix
 from infogeo.errors import ArgumentError, DomainError
 from infogeo.graphs import WordGraph
@@ -18,6 +17,8 @@ from infogeo.words import DistanceMatrix
 
 Matrix = DistanceMatrix | AffinityMatrix
 Rng = np.random.Generator | int | None
+ONLY_ORDER = "is the same for all pairs that stand equally far apart in the text"
+"""What is said of a side that depends on word order alone."""
 
 
 def kendall_tau(x: FloatArray, y: FloatArray) -> float:
@@ -101,14 +102,3 @@ def permutation_options(n: int, permutations: int, alternative: str) -> dict[str
     """What the source of a permutation test records."""
     exact = _resampling.is_exact(n, permutations)
     return {"permutations": "all" if exact else permutations, "alternative": alternative}
-
-
-def check_count(name: str, value: SupportsIndex, least: int) -> int:
-    """A whole number of at least ``least``, or an error that names the argument."""
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise ArgumentError(f"{name}: found {value!r}, wanted a whole number") from error
-    if number < least:
-        raise ArgumentError(f"{name}: found {number}, wanted at least {least}")
-    return number

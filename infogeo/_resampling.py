@@ -1,4 +1,4 @@
-"""Array kernels behind :mod:`infogeo.comparison`: ranks, permutations of words, bootstrap of sentences."""
+"""Array kernels behind comparisons: ranks, residuals, permutations of words, bootstrap of sentences."""
 
 from __future__ import annotations
 
@@ -26,11 +26,41 @@ def centered_ranks(values: FloatArray) -> FloatArray:
     return np.asarray(2.0 * rankdata(values, axis=-1) - (m + 1.0))
 
 
-def rank_correlations(ranks: FloatArray, others: FloatArray) -> FloatArray:
-    """Spearman's coefficient (H,) of centered ranks (M,) with each row of others (H, M); NaN where one is constant."""
-    scale = np.sqrt((ranks @ ranks) * np.einsum("hm,hm->h", others, others))
+def unit_rows(values: FloatArray) -> FloatArray:
+    """Each centered row (..., M) divided by its length; NaN where it is zero, which is where a row was constant."""
+    length = np.linalg.norm(values, axis=-1, keepdims=True)
+    return np.asarray(np.divide(values, length, out=np.full(values.shape, np.nan), where=length > 0))
+
+
+def correlations(row: FloatArray, others: FloatArray) -> FloatArray:
+    """Correlation (H,) of a centered row (M,) with each of others (H, M); NaN where one is zero.
+
+    Of centered ranks it is Spearman's coefficient.
+    """
+    scale = np.sqrt((row @ row) * np.einsum("hm,hm->h", others, others))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.clip((others @ ranks) / scale, -1.0, 1.0))  # the clip takes rounding only
+        return np.asarray(np.clip((others @ row) / scale, -1.0, 1.0))  # the clip takes rounding only
+
+
+def words_between(n: int) -> IntArray:
+    """How far apart in the text the words of each pair i < j are, j - i, as an array (M,)."""
+    first, second = np.triu_indices(n, 1)
+    return second - first
+
+
+def residuals_within(values: FloatArray, groups: IntArray) -> FloatArray:
+    """Rows (..., M) less their mean over each group, ``groups`` (M,) being small whole numbers.
+
+    A row of which no more than rounding is left (1e-9 of its length) is zero.
+    """
+    _, starts, member, sizes = np.unique(np.sort(groups), return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(groups, kind="stable")
+    place = np.empty_like(order)
+    place[order] = member
+    means = np.add.reduceat(values[..., order], starts, axis=-1) / sizes
+    left = values - means[..., place]
+    length, whole = (np.linalg.norm(x, axis=-1, keepdims=True) for x in (left, values))
+    return np.where(length > 1e-9 * whole, left, 0.0)
 
 
 @dataclass(frozen=True)
@@ -41,10 +71,29 @@ class Permuted:
     """(n, n) symmetric."""
     targets: FloatArray
     """(H, M) one row per thing compared with, over the pairs i < j."""
+    groups: IntArray | None = None
+    """(M,) if given, scores are divided by the length of the permuted values' residuals from their group means.
+
+    With targets that are such residuals, that is the partial correlation up to a constant."""
+
+    def scores(self, pairs: FloatArray) -> FloatArray:
+        """(P, H) scores of values (P, M) of the pairs."""
+        products = pairs @ self.targets.T
+        if self.groups is None:
+            return products
+        length = np.linalg.norm(residuals_within(pairs, self.groups), axis=-1, keepdims=True)
+        return np.asarray(np.divide(products, length, out=np.zeros_like(products), where=length > 0))
 
     def observed(self) -> FloatArray:
         """(H,) scores of the unpermuted words."""
-        return np.asarray(self.targets @ self.square[np.triu_indices(len(self.square), 1)])
+        return np.asarray(self.scores(self.square[np.triu_indices(len(self.square), 1)][None])[0])
+
+    def slack(self) -> float:
+        """Difference below which two scores are the same up to rounding."""
+        if self.groups is not None:
+            return 1e-10 * float(np.linalg.norm(self.targets, axis=-1).max(initial=0.0))
+        pairs = self.square[np.triu_indices(len(self.square), 1)]
+        return 1e-12 * float(np.abs(pairs).sum() * np.abs(self.targets).max(initial=0.0))
 
 
 def word_orders(
@@ -82,13 +131,13 @@ def permutation_p_values(
     n = len(scores[0].square)
     first, second = np.triu_indices(n, 1)
     observed = [s.observed() for s in scores]
-    slack = [1e-12 * np.abs(s.square[first, second]).sum() * np.abs(s.targets).max(initial=0.0) for s in scores]
+    slack = [s.slack() for s in scores]
     counts = [np.zeros(len(s.targets), dtype=np.int64) for s in scores]
     drawn = 0
     for orders in word_orders(n, permutations, rng, memory=memory):
         flat = orders[:, first] * n + orders[:, second]
         for which, score in enumerate(scores):
-            values = score.square.reshape(-1)[flat] @ score.targets.T
+            values = score.scores(score.square.reshape(-1)[flat])
             reached = observed[which]
             if alternative == "two-sided":
                 extreme = np.abs(values) >= np.abs(reached) - slack[which]

@@ -27,6 +27,9 @@ NEAR = 1e-3
 UNIT_FLOOR = 1e-9
 """Squared chords of unit vectors below this are computed again: the vectors themselves are rounded to 1e-16."""
 
+ZERO_BYTES = 16
+"""What a test for zero probabilities takes for each outcome of each distribution: a truth value and a float64."""
+
 BLOCK_SCRATCH = 8
 """Float64 numbers per entry that a block needs for the product, its tests and what the measure makes of it."""
 
@@ -87,7 +90,10 @@ def _repair(
 
 @dataclass(frozen=True)
 class _Embedded:
-    """A batch as vectors, less their mean, whose squared differences the statistic is a function of."""
+    """A batch as vectors, less their mean, whose squared differences the statistic is a function of.
+
+    The vectors are the one copy of the batch that this takes; they are made in place.
+    """
 
     family: Any
     vectors: FloatArray
@@ -95,7 +101,7 @@ class _Embedded:
 
 
 def _embedded(family: Any, vectors: FloatArray) -> _Embedded:
-    return _Embedded(family, vectors, (vectors**2).sum(axis=-1))
+    return _Embedded(family, vectors, np.einsum("ij,ij->i", vectors, vectors))
 
 
 def _difference_block(
@@ -142,7 +148,7 @@ def euclidean(p: PointMass, q: PointMass) -> FloatArray:
 
 
 def _prepare_shared(x: SharedCovarianceGaussian) -> _Embedded:
-    return _embedded(x, solve_lower(x.cholesky, x.mean - x.mean.mean(axis=0)))
+    return _embedded(x, solve_lower(x.cholesky, x.mean - x.mean.mean(axis=0), overwrite=True))
 
 
 def _prepare_points(x: PointMass) -> _Embedded:
@@ -181,14 +187,15 @@ def cosine_complement(p: PointMass, q: PointMass) -> FloatArray:
 
 
 def _prepare_roots(x: Categorical) -> _Embedded:
-    roots = np.exp(x.log_probs / 2)
+    roots = x.log_probs / 2
+    np.exp(roots, out=roots)
     roots -= roots.mean(axis=0)
     return _embedded(x, roots)
 
 
 def _prepare_units(x: PointMass) -> _Embedded:
     _refuse_zero("batch", x.location)
-    units = x.location / np.linalg.norm(x.location, axis=-1, keepdims=True)
+    units = x.location / np.sqrt(np.einsum("ij,ij->i", x.location, x.location))[:, None]
     units -= units.mean(axis=0)
     return _embedded(x, units)
 
@@ -232,34 +239,49 @@ class _Crossed:
     probs: FloatArray
     logs: FloatArray
     """Log-probabilities, zero in place of minus infinity."""
+    """The batch's own array unless there are zeros to replace, which takes a second copy of the batch."""
     negative_entropy: FloatArray
-    impossible: FloatArray | None
-    """One where a probability is zero; None if there is no such place."""
+    zeros: bool
+    """Whether a probability is zero."""
 
 
 def _prepare_crossed(x: Categorical) -> _Crossed:
-    hidden = np.isneginf(x.log_probs)
-    some = bool(hidden.any())
-    logs = np.where(hidden, 0.0, x.log_probs) if some else x.log_probs
+    zeros = bool(np.isneginf(x.log_probs.min()))
+    logs = x.log_probs
+    if zeros:
+        logs = logs.copy()
+        np.copyto(logs, 0.0, where=np.isneginf(logs))
     probs = np.exp(x.log_probs)
-    return _Crossed(x, probs, logs, (probs * logs).sum(axis=-1), hidden.astype(np.float64) if some else None)
+    return _Crossed(x, probs, logs, np.einsum("ij,ij->i", probs, logs), zeros)
+
+
+def _excluded(x: _Crossed, a: slice, b: slice, memory: float) -> NDArray[np.bool_]:
+    """Which of the distributions b exclude what those of a allow, some outcomes at a time to keep to the memory."""
+    probs, log_probs = x.probs[a], x.family.log_probs[b]
+    mass = np.zeros((len(probs), len(log_probs)))
+    step = max(1, int(memory // (ZERO_BYTES * len(log_probs))))
+    for start in range(0, probs.shape[1], step):
+        impossible = np.isneginf(log_probs[:, start : start + step])
+        if impossible.any():
+            mass += probs[:, start : start + step] @ impossible.astype(np.float64).T
+    return mass > 0
 
 
 def cross_entropy_block(pair: Callable[[Any, Any], FloatArray], *, symmetrized: bool, copies: int) -> BlockKernel:
     r"""Block of :math:`\sum p \log(p/q)`, or of the sum of both directions, from products of p with log q."""
 
-    def one_way(x: _Crossed, a: slice, b: slice) -> tuple[FloatArray, FloatArray]:
+    def one_way(x: _Crossed, a: slice, b: slice, memory: float) -> tuple[FloatArray, FloatArray]:
         cross = x.probs[a] @ x.logs[b].T
         values = x.negative_entropy[a, None] - cross
         subtracted = np.abs(cross, out=cross)
-        if x.impossible is not None:
-            values[x.probs[a] @ x.impossible[b].T > 0] = np.inf
+        if x.zeros:
+            values[_excluded(x, a, b, memory)] = np.inf
         return values, subtracted
 
     def evaluate(prepared: _Crossed, rows: slice, columns: slice, memory: float) -> FloatArray:
-        values, subtracted = one_way(prepared, rows, columns)
+        values, subtracted = one_way(prepared, rows, columns, memory)
         if symmetrized:
-            back, also = one_way(prepared, columns, rows)
+            back, also = one_way(prepared, columns, rows, memory)
             values += back.T
             subtracted += also.T
         near = values <= np.maximum(subtracted, 1.0) * NEAR

@@ -10,9 +10,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from infogeo._checks import FloatArray, IntArray, check_shape, frozen
+from infogeo._checks import (
+    FloatArray,
+    IntArray,
+    as_array,
+    as_bool_array,
+    as_float_array,
+    as_int_array,
+    check_shape,
+    frozen,
+    sealed,
+)
 from infogeo.errors import ArgumentError, DomainError
 from infogeo.results import Result, Source
 
@@ -54,30 +64,31 @@ class LayerActivations(Result):
 
     def __post_init__(self) -> None:
         n, t = len(self.words), len(self.tokens)
-        check_shape("word_spans", self.word_spans, (n, 2))
-        check_shape("token_ids", self.token_ids, (t,))
-        check_shape("token_spans", self.token_spans, (t, 2))
-        check_shape("token_words", self.token_words, (t,))
-        check_shape("special", self.special, (t,))
-        check_shape("hidden_states", self.hidden_states, (None, t, None))
-        bad = ~np.isfinite(self.hidden_states).all(axis=(1, 2))
+        shapes = {"word_spans": (n, 2), "token_ids": (t,), "token_spans": (t, 2), "token_words": (t,), "special": (t,)}
+        for name, shape in shapes.items():
+            array = (as_bool_array if name == "special" else as_int_array)(name, getattr(self, name))
+            check_shape(name, array, shape)
+            object.__setattr__(self, name, sealed(array))
+        hidden_states = _as_floats("hidden_states", self.hidden_states)
+        check_shape("hidden_states", hidden_states, (None, t, None))
+        bad = ~np.isfinite(hidden_states).all(axis=(1, 2))
         if bad.any():
             raise DomainError(
                 f"hidden_states: layer {int(np.flatnonzero(bad)[0])} holds NaN or infinity; "
                 "the model's weights or its number format (float16 overflows in some models) are at fault, "
                 "load it with dtype float32"
             )
+        object.__setattr__(self, "hidden_states", hidden_states)
         if self.attention is not None:
-            check_shape("attention", self.attention, (len(self.attention_layers), None, t, t))
+            attention = _as_floats("attention", self.attention)
+            check_shape("attention", attention, (len(self.attention_layers), None, t, t))
+            object.__setattr__(self, "attention", attention)
         missing = set(range(n)) - set(self.token_words.tolist())
         if missing:
             word = min(missing)
             raise DomainError(
                 f"word {word} ({self.words[word]!r}) has no token of its own; split the text into words differently"
             )
-        for name in ("word_spans", "token_ids", "token_spans", "token_words", "special", "hidden_states", "attention"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, frozen(getattr(self, name)))
 
     @property
     def n_layers(self) -> int:
@@ -126,7 +137,7 @@ class LayerActivations(Result):
         """Attention (A, H, n, n) between words: mean over the source word's tokens, sum over the target word's.
 
         Rows sum to one less the attention paid to special tokens (and tokens outside every word), which is
-        left out and not renormalised. After Clark et al. 2019, section 4.1.
+        left out and not renormalised. After Clark et al. 2019.
         """
         if self.attention is None:
             raise ArgumentError("attention was not captured; capture it with attention=True")
@@ -172,15 +183,17 @@ class AffinityMatrix(Result):
 
     def __post_init__(self) -> None:
         n = len(self.words)
-        check_shape("values", self.values, (n, n))
-        if not np.isfinite(self.values).all() or (self.values < 0).any():
+        values = as_float_array("values", self.values, finite=False)
+        check_shape("values", values, (n, n))
+        if not np.isfinite(values).all() or (values < 0).any():
             raise DomainError(f"{self.name}: an affinity must be finite and non-negative, larger for closer words")
-        if not self.directed and not np.allclose(self.values, self.values.T, rtol=1e-9, atol=1e-12):
+        if not self.directed and not np.allclose(values, values.T, rtol=1e-9, atol=1e-12):
             raise DomainError(f"{self.name}: said to be undirected, but the matrix is not symmetric")
-        object.__setattr__(self, "values", frozen(self.values))
+        object.__setattr__(self, "values", sealed(values))
         if self.outside is not None:
-            check_shape("outside", self.outside, (n,))
-            object.__setattr__(self, "outside", frozen(self.outside))
+            outside = as_float_array("outside", self.outside)
+            check_shape("outside", outside, (n,))
+            object.__setattr__(self, "outside", sealed(outside))
 
     def symmetrized(self) -> AffinityMatrix:
         """The mean of the matrix and its transpose, as an undirected affinity."""
@@ -196,3 +209,11 @@ class AffinityMatrix(Result):
 
     def summary(self) -> str:
         return f"AffinityMatrix of {len(self.words)} words: {self.name}"
+
+
+def _as_floats(name: str, value: ArrayLike) -> NDArray[np.floating[Any]]:
+    """A read-only copy in the format that the model computed in; whole numbers become float64."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "fiub":
+        raise DomainError(f"{name}: found dtype {array.dtype}, wanted real numbers")
+    return frozen(array) if array.dtype.kind == "f" else sealed(array.astype(np.float64))

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from infogeo._checks import FloatArray, as_float_array, check_shape, frozen
+from infogeo._checks import FloatArray, as_float_array, check_shape, sealed
 from infogeo.activations import LayerActivations, Pooling
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.results import Result, Source
@@ -46,7 +46,7 @@ def ledoit_wolf(covariance: FloatArray, *, n: int, fourth_moment: float) -> floa
     References
     ----------
     .. [1] O. Ledoit, M. Wolf, A well-conditioned estimator for large-dimensional covariance matrices, Journal of
-       Multivariate Analysis 88 (2004) 365-411, lemmas 3.2 to 3.4.
+       Multivariate Analysis 88 (2004) 365-411.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def oracle_approximating(covariance: FloatArray, *, n: int, fourth_moment: float
     References
     ----------
     .. [1] Y. Chen, A. Wiesel, Y. C. Eldar, A. O. Hero, Shrinkage algorithms for MMSE covariance estimation, IEEE
-       Transactions on Signal Processing 58 (2010) 5016-5029, equation 23.
+       Transactions on Signal Processing 58 (2010) 5016-5029.
 
     Examples
     --------
@@ -119,9 +119,9 @@ class Background(Result):
         check_shape("fourth_moment", fourth_moment, (len(mean),))
         if self.n_words < 2:
             raise DomainError(f"n_words: found {self.n_words}, wanted at least 2; one word has no covariance")
-        object.__setattr__(self, "mean", frozen(mean))
-        object.__setattr__(self, "covariance", frozen(covariance))
-        object.__setattr__(self, "fourth_moment", frozen(fourth_moment))
+        object.__setattr__(self, "mean", sealed(mean))
+        object.__setattr__(self, "covariance", sealed(covariance))
+        object.__setattr__(self, "fourth_moment", sealed(fourth_moment))
 
     @property
     def n_layers(self) -> int:

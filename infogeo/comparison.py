@@ -1,7 +1,6 @@
 """Compare the distances between words with many affinities: per layer and head, and over sentences.
 
-The coefficients themselves, and what holds for all of them, are in :mod:`infogeo.agreement`; their names can be
-imported from here too.
+The coefficients themselves, and what holds for all of them, are in :mod:`infogeo.coefficients`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from infogeo import _resampling as kernels
 from infogeo._checks import FloatArray
 from infogeo._pairs import (
+    ONLY_ORDER,
     Rng,
     as_square,
     check_count,
@@ -28,19 +28,15 @@ from infogeo._pairs import (
     symmetrized,
 )
 from infogeo.activations import AffinityMatrix
-from infogeo.agreement import Comparison as Comparison
-from infogeo.agreement import Comparisons as Comparisons
-from infogeo.agreement import edge_jaccard as edge_jaccard
-from infogeo.agreement import kendall as kendall
-from infogeo.agreement import mantel_test as mantel_test
-from infogeo.agreement import spanning_tree_overlap as spanning_tree_overlap
-from infogeo.agreement import spearman as spearman
-from infogeo.agreement import top_edge_jaccard as top_edge_jaccard
+from infogeo.coefficients import Comparison, Comparisons
 from infogeo.errors import ArgumentError
 from infogeo.graphs import WordGraph, minimum_spanning_tree, top_edges
 from infogeo.words import DistanceMatrix
 
-STATISTICS = ("spearman", "kendall", "edge_jaccard", "spanning_tree_overlap")
+STATISTICS = ("spearman", "kendall", "partial_spearman", "word_order", "edge_jaccard", "spanning_tree_overlap")
+TESTED = {"mantel": "spearman", "partial_mantel": "partial_spearman"}
+"""The permutation tests of correlations, and the coefficient that each tests."""
+WORD_ORDER = "closeness in the text"
 
 
 def compare_graphs(
@@ -53,10 +49,15 @@ def compare_graphs(
 ) -> Comparisons:
     """Compare the distances between the words of a text with several affinities, such as all heads of all layers.
 
-    Each affinity, in the order given, has five rows: ``spearman``, ``kendall``, ``mantel`` (the same coefficient with
-    its permutation p-value), ``edge_jaccard`` (of the closest pairs, at equal edge count) and
-    ``spanning_tree_overlap``. The last three have one-sided p-values against shuffled words; all affinities and
-    statistics see the same permutations. The p-values are not corrected for the number of affinities.
+    Each affinity, in the order given, has eight rows: ``spearman``, ``kendall``, ``partial_spearman`` (given word
+    order, see :func:`partial_mantel_test`), ``word_order`` (Spearman's coefficient of the affinity with closeness in
+    the text, -|i - j|, as a reference), ``mantel`` and ``partial_mantel`` (the coefficients of these tests again, with
+    their p-values), ``edge_jaccard`` (of the closest pairs, at equal edge count) and ``spanning_tree_overlap``. The
+    last four have one-sided p-values against shuffled words; all affinities and statistics see the same permutations.
+    The p-values are not corrected for the number of affinities.
+
+    Neighbors in a text are mostly close in distance and joined by attention, so that word order alone makes all but
+    ``partial_spearman`` and ``partial_mantel`` positive. Word types have no order, and no rows about it.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def compare_graphs(
         Number of closest pairs that ``edge_jaccard`` compares; n - 1 if not given. An affinity with fewer positive
         pairs is compared at its own number, on both sides; the row's ``n`` tells it.
     permutations : int
-        As in :func:`mantel_test`; 0 leaves the p-values and the ``mantel`` rows out.
+        As in :func:`mantel_test`; 0 leaves the p-values and the rows of both Mantel tests out.
     rng : numpy Generator, seed or None
 
     Returns
@@ -98,7 +99,10 @@ def compare_graphs(
     ...     print(c.statistic, round(c.value, 6), None if c.p_value is None else round(c.p_value, 3))
     spearman 1.0 None
     kendall 1.0 None
+    partial_spearman 1.0 None
+    word_order 0.771517 None
     mantel 1.0 0.042
+    partial_mantel 1.0 0.042
     edge_jaccard 1.0 0.25
     spanning_tree_overlap 1.0 0.083
     """
@@ -109,17 +113,17 @@ def compare_graphs(
     options = permutation_options(n, permutations, "greater") if permutations else {}
     source = joint_source(distance, affinities[0], rng=rng if permutations else None, **options)
     pairs = found.n_pairs
-    sizes = {"spearman": pairs, "kendall": pairs, "mantel": pairs, "spanning_tree_overlap": n - 1}
+    sizes = {"edge_jaccard": found.edges.tolist(), "spanning_tree_overlap": [n - 1] * len(affinities)}
     items = []
     for h, affinity in enumerate(affinities):
         for statistic, values in found.values(with_mantel=bool(permutations)):
             if np.isfinite(values[h]):
                 p_value = float(p_values[statistic][h]) if statistic in p_values else None
                 items.append(Comparison(
-                    statistic=statistic, value=float(values[h]), p_value=p_value, left=label(distance),
-                    n=sizes.get(statistic, int(found.edges[h])), reference=label(affinity), layer=affinity.layer,
-                    unit="word pairs" if statistic in ("spearman", "kendall", "mantel") else "edges",
-                    head=affinity.head, source=source,
+                    statistic=statistic, value=float(values[h]), p_value=p_value, left=_left(statistic, distance),
+                    n=sizes[statistic][h] if statistic in sizes else pairs,
+                    unit="edges" if statistic in sizes else "word pairs", reference=label(affinity),
+                    layer=affinity.layer, head=affinity.head, source=source,
                 ))
     return Comparisons(tuple(items), undefined=found.undefined)
 
@@ -134,18 +138,18 @@ def compare_over_sentences(
 ) -> Comparisons:
     """Agreement of distances with affinities, averaged over sentences, with bootstrap intervals.
 
-    For each affinity the mean over sentences of ``spearman``, ``kendall``, ``edge_jaccard`` and
-    ``spanning_tree_overlap``, each sentence counting the same, and a percentile interval from resampling whole
-    sentences with replacement. All affinities see the same resamples. Percentile intervals of few sentences (below
-    about 20) are too narrow.
+    For each affinity the mean over sentences of ``spearman``, ``kendall``, ``partial_spearman``, ``word_order``,
+    ``edge_jaccard`` and ``spanning_tree_overlap``, as in :func:`compare_graphs`, each sentence counting the same, and a
+    percentile interval from resampling whole sentences with replacement. What is defined in the same sentences sees
+    the same resamples. Percentile intervals of few sentences (below about 20) are too narrow.
 
     Parameters
     ----------
     sentences : sequence of (DistanceMatrix, sequence of AffinityMatrix)
         At least two; the same measure and the same affinities in the same order for every sentence.
     edges : int, optional
-        As in :func:`compare_graphs`, for every sentence n - 1 if not given. A sentence with fewer pairs of words is
-        compared with all of them.
+        As in :func:`compare_graphs`, for every sentence n - 1 if not given. A sentence with no more pairs of words
+        than that has no ``edge_jaccard``: with every pair an edge it would be 1 whatever the distances are.
     resamples : int
     level : float
         Coverage of the intervals, between 0 and 1.
@@ -186,6 +190,7 @@ def compare_over_sentences(
     resamples = check_count("resamples", resamples, 1)
     if not 0 < level < 1:
         raise ArgumentError(f"level: found {level}, wanted a coverage between 0 and 1")
+    edges = None if edges is None else check_count("edges", edges, 1)
     if len(sentences) < 2:
         raise ArgumentError(f"found {len(sentences)} sentences, wanted at least two; compare_graphs takes one")
     _check_alike(sentences)
@@ -199,7 +204,11 @@ def compare_over_sentences(
             rows.append(np.full((len(STATISTICS), len(affinities)), np.nan))
             continue
         pairs = len(distance.words) * (len(distance.words) - 1) // 2
-        found = _agreement(distance, affinities, None if edges is None else min(check_count("edges", edges, 1), pairs))
+        too_few = edges is not None and pairs <= edges
+        found = _agreement(distance, affinities, None if too_few else edges)
+        if too_few:
+            found.statistics["edge_jaccard"][:] = np.nan
+            undefined.append(f"sentence {position}: edge_jaccard: {pairs} pairs of words, wanted more than {edges}")
         rows.append(np.array([values for _, values in found.values(with_mantel=False)]))
         undefined += [f"sentence {position}: {reason}" for reason in found.undefined]
     values = np.array(rows)  # (sentences, statistics, affinities)
@@ -228,7 +237,7 @@ def compare_over_sentences(
             low, high = intervals[column].tolist()
             items.append(Comparison(
                 statistic=statistic, value=float(table[usable[:, column], column].mean()), interval=(low, high),
-                level=level, n=n, unit="sentences", left=label(distance), reference=label(affinity),
+                level=level, n=n, unit="sentences", left=_left(statistic, distance), reference=label(affinity),
                 layer=affinity.layer, head=affinity.head, source=source,
             ))
     return Comparisons(tuple(items), undefined=tuple(undefined))
@@ -248,7 +257,8 @@ class _Agreement:
 
     def values(self, *, with_mantel: bool) -> list[tuple[str, FloatArray]]:
         table = list(self.statistics.items())
-        return [*table[:2], ("mantel", self.statistics["spearman"]), *table[2:]] if with_mantel else table
+        tested = [(test, self.statistics[statistic]) for test, statistic in TESTED.items()] if with_mantel else []
+        return [*table[:-2], *tested, *table[-2:]]
 
     def p_values(self, permutations: int, rng: np.random.Generator) -> dict[str, FloatArray]:
         tested = kernels.permutation_p_values([s for _, _, s in self.scores], permutations=permutations, rng=rng)
@@ -276,13 +286,24 @@ def _agreement(distance: DistanceMatrix, affinities: Sequence[AffinityMatrix], e
     count = np.minimum(wanted, (y > 0).sum(axis=1))
     undefined = []
     if np.ptp(x) == 0:
-        undefined.append(f"spearman, kendall and mantel: {label(distance)} is the same for all pairs")
+        undefined.append(f"rank correlations: {label(distance)} is the same for all pairs")
     for affinity, row, some in zip(affinities, y, count, strict=True):
         if np.ptp(row) == 0:
-            undefined.append(f"spearman, kendall and mantel: {label(affinity)} is the same for all pairs")
+            undefined.append(f"rank correlations: {label(affinity)} is the same for all pairs")
         if some == 0:
             undefined.append(f"edge_jaccard and spanning_tree_overlap: {label(affinity)} is zero for all pairs")
     ranks, others = kernels.centered_ranks(x), kernels.centered_ranks(y)
+    lags = kernels.words_between(n)
+    rest, rests = kernels.residuals_within(ranks, lags), kernels.residuals_within(others, lags)
+    text_order = kernels.correlations(kernels.centered_ranks(-lags.astype(np.float64)), others)
+    if distance.level == "type":
+        rest, rests, text_order = np.zeros_like(rest), np.zeros_like(rests), np.full(len(links), np.nan)
+        undefined.append("partial_spearman, partial_mantel and word_order: word types have no order")
+    else:
+        names = [label(distance), *map(label, affinities)]
+        for name, row, left in zip(names, [ranks, *others], [rest, *rests], strict=True):
+            if row.any() and not left.any():
+                undefined.append(f"partial_spearman and partial_mantel: {name} {ONLY_ORDER}")
     tau = [kendall_tau(x, row) if np.ptp(x) > 0 and np.ptp(row) > 0 else np.nan for row in y]
 
     tree = _edge_matrix(minimum_spanning_tree(near))
@@ -291,6 +312,7 @@ def _agreement(distance: DistanceMatrix, affinities: Sequence[AffinityMatrix], e
     everyone = np.arange(len(links))
     scores = [
         ("mantel", everyone, kernels.Permuted(as_square(ranks, n), others)),
+        ("partial_mantel", everyone, kernels.Permuted(as_square(rest, n), rests, lags)),
         ("spanning_tree_overlap", everyone, kernels.Permuted(tree, forests)),
     ]
     jaccard = np.full(len(links), np.nan)
@@ -302,10 +324,16 @@ def _agreement(distance: DistanceMatrix, affinities: Sequence[AffinityMatrix], e
         jaccard[heads] = common / (2 * m - common)
         scores.append(("edge_jaccard", heads, kernels.Permuted(closest, masks)))
     statistics = {
-        "spearman": kernels.rank_correlations(ranks, others), "kendall": np.array(tau), "edge_jaccard": jaccard,
+        "spearman": kernels.correlations(ranks, others), "kendall": np.array(tau),
+        "partial_spearman": kernels.correlations(rest, rests), "word_order": text_order, "edge_jaccard": jaccard,
         "spanning_tree_overlap": shared,
     }
     return _Agreement(n_pairs, count.astype(np.int64), statistics, tuple(undefined), scores)
+
+
+def _left(statistic: str, distance: DistanceMatrix) -> str:
+    """What stands on the left of a comparison: the distances, or the order of the text."""
+    return WORD_ORDER if statistic == "word_order" else label(distance)
 
 
 def _check_alike(sentences: Sequence[tuple[DistanceMatrix, Sequence[AffinityMatrix]]]) -> None:

@@ -61,7 +61,9 @@ def fisher_rao_distance(p: Family, q: Family) -> FloatArray:  # type: ignore[emp
 
 @fisher_rao_distance.register(DiagonalGaussian, scratch=3)
 def _fisher_rao_diagonal(p: DiagonalGaussian, q: DiagonalGaussian) -> FloatArray:
-    parts = _kernels.half_plane_distances(p.mean - q.mean, p.var, q.var)
+    s_p, s_q = np.sqrt(p.var), np.sqrt(q.var)
+    # the difference of the roots, with the digits that the variances have
+    parts = _kernels.half_plane_distances(p.mean, q.mean, s_p, s_q, (p.var - q.var) / (s_p + s_q))
     return np.asarray(np.linalg.norm(parts, axis=-1))
 
 
@@ -94,7 +96,7 @@ def hellinger_distance(p: Family, q: Family) -> FloatArray:  # type: ignore[empt
 
     References
     ----------
-    .. [1] L. Pardo, Statistical Inference Based on Divergence Measures, Chapman & Hall 2006, section 1.2.
+    .. [1] L. Pardo, Statistical Inference Based on Divergence Measures, Chapman & Hall 2006.
 
     Examples
     --------
@@ -126,7 +128,7 @@ def bures_wasserstein_distance(p: Family, q: Family) -> FloatArray:  # type: ign
     References
     ----------
     .. [1] R. Bhatia, T. Jain, Y. Lim, On the Bures-Wasserstein distance between positive definite matrices,
-       Expositiones Mathematicae 37 (2019) 165-191, equations 2 and 3.
+       Expositiones Mathematicae 37 (2019) 165-191.
 
     Examples
     --------

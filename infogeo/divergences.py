@@ -32,7 +32,7 @@ def kl_divergence(p: Family, q: Family) -> FloatArray:  # type: ignore[empty-bod
 
     References
     ----------
-    .. [1] L. Pardo, Statistical Inference Based on Divergence Measures, Chapman & Hall 2006, section 1.2.
+    .. [1] L. Pardo, Statistical Inference Based on Divergence Measures, Chapman & Hall 2006.
 
     Examples
     --------

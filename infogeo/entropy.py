@@ -8,7 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, IntArray, as_float_array, check_shape, frozen
+from infogeo._checks import (
+    FloatArray,
+    IntArray,
+    as_float_array,
+    as_int_array,
+    check_shape,
+    check_sums,
+    sealed,
+    sum_tolerance,
+)
 from infogeo.errors import ArgumentError, DomainError, ShapeError, UnsupportedFamilyError
 from infogeo.families import Categorical, Family
 from infogeo.results import Result, Source
@@ -37,13 +46,16 @@ class EntropyProfile(Result):
 
     def __post_init__(self) -> None:
         t = len(self.tokens)
-        check_shape("entropy", self.entropy, (None, t))
-        check_shape("top_probability", self.top_probability, self.entropy.shape)
-        check_shape("token_words", self.token_words, (t,))
-        if not (self.entropy >= -1e-9).all() or (self.entropy > np.log(self.n_outcomes) + 1e-6).any():
+        entropy = as_float_array("entropy", self.entropy)
+        top_probability = as_float_array("top_probability", self.top_probability)
+        token_words = as_int_array("token_words", self.token_words)
+        check_shape("entropy", entropy, (None, t))
+        check_shape("top_probability", top_probability, entropy.shape)
+        check_shape("token_words", token_words, (t,))
+        if (entropy < -1e-9).any() or (entropy > np.log(self.n_outcomes) + 1e-6).any():
             raise DomainError(f"entropy: values must lie between 0 and log({self.n_outcomes})")
-        for name in ("entropy", "top_probability", "token_words"):
-            object.__setattr__(self, name, frozen(getattr(self, name)))
+        for name, array in (("entropy", entropy), ("top_probability", top_probability), ("token_words", token_words)):
+            object.__setattr__(self, name, sealed(array))
 
     def last_tokens(self) -> IntArray:
         """(n,) the last token of each word, whose prediction is the first made with the whole word read."""
@@ -79,8 +91,8 @@ def shannon_entropy(p: ArrayLike | Categorical, *, axis: int = -1) -> FloatArray
     Parameters
     ----------
     p : array_like, shape (..., V), or Categorical
-        Probabilities that sum to one along ``axis`` (within 1e-9, or 32 machine epsilons
-        of a coarser dtype; nothing is renormalized).
+        Probabilities that sum to one along ``axis`` (within 1e-9, or the
+        rounding of a coarser dtype: 3.8e-6 for float32, 0.008 for float16; nothing is renormalized).
     axis : int
         Where the outcomes are; a ``Categorical`` has them in the last place.
 
@@ -99,7 +111,7 @@ def shannon_entropy(p: ArrayLike | Categorical, *, axis: int = -1) -> FloatArray
 
     References
     ----------
-    .. [1] C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal 27, 1948, section 6.
+    .. [1] C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal 27, 1948.
 
     Examples
     --------
@@ -122,7 +134,7 @@ def shannon_entropy(p: ArrayLike | Categorical, *, axis: int = -1) -> FloatArray
     if (array < 0).any():
         where = tuple(int(i) for i in np.argwhere(array < 0)[0])
         raise DomainError(f"p: entry {where} is {array[where]}; a probability is not negative")
-    _check_sum("p", array.sum(axis=axis), p)
+    check_sums("p", array.sum(axis=axis), sum_tolerance(np.asarray(p).dtype), logarithms="entropy_of_logits")
     logs = np.log(array, out=np.zeros_like(array), where=array > 0)
     return np.asarray(0.0 - (array * logs).sum(axis=axis))
 
@@ -137,8 +149,8 @@ def entropy_of_log_probs(log_probs: ArrayLike, *, axis: int = -1) -> FloatArray:
     Parameters
     ----------
     log_probs : array_like, shape (..., V)
-        Logarithms of probabilities that sum to one along ``axis`` (within 1e-9, or 32 machine epsilons
-        of a coarser dtype; nothing is renormalized).
+        Logarithms of probabilities that sum to one along ``axis`` (within 1e-9, or the
+        rounding of a coarser dtype: 3.8e-6 for float32, 0.008 for float16; nothing is renormalized).
     axis : int
         Where the outcomes are.
 
@@ -160,7 +172,8 @@ def entropy_of_log_probs(log_probs: ArrayLike, *, axis: int = -1) -> FloatArray:
     """
     array = _as_logarithms("log_probs", log_probs)
     _check_outcomes("log_probs", array, axis)
-    _check_sum("log_probs", np.exp(array).sum(axis=axis), log_probs)
+    tolerance = sum_tolerance(np.asarray(log_probs).dtype)
+    check_sums("log_probs", np.exp(array).sum(axis=axis), tolerance, logarithms="entropy_of_logits")
     return np.asarray(0.0 - _times_exp(array, array).sum(axis=axis))
 
 
@@ -226,20 +239,6 @@ def _check_outcomes(name: str, array: FloatArray, axis: int) -> None:
         raise ArgumentError(f"axis {axis} does not exist: {name} has shape {array.shape}")
     if array.shape[axis] == 0:
         raise ShapeError(f"{name}: found shape {array.shape}, wanted at least one outcome along axis {axis}")
-
-
-def _check_sum(name: str, total: FloatArray, given: ArrayLike) -> None:
-    """Raise unless all sums are one, as closely as the number format they were given in can say."""
-    dtype = np.asarray(given).dtype
-    tolerance = max(1e-9, 32 * float(np.finfo(dtype).eps)) if dtype.kind == "f" else 1e-9
-    total = np.asarray(total)
-    off = np.abs(total - 1)
-    if (off > tolerance).any():
-        worst = float(total.reshape(-1)[np.argmax(off)])
-        raise DomainError(
-            f"{name}: the probabilities of a distribution sum to {worst:.9g}, wanted 1 within {tolerance:.2g}; "
-            "to normalize on purpose, use Categorical.from_counts (weights) or entropy_of_logits (logarithms)"
-        )
 
 
 def _times_exp(values: FloatArray, exponent: FloatArray) -> FloatArray:

@@ -15,14 +15,13 @@ Every builder takes a :class:`~infogeo.words.DistanceMatrix`, where close means 
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infogeo._checks import FloatArray, IntArray, as_float_array, check_shape, frozen
+from infogeo._checks import FloatArray, IntArray, as_float_array, as_int_array, check_count, check_shape, sealed
 from infogeo.activations import AffinityMatrix
 from infogeo.errors import ArgumentError, DomainError
 from infogeo.results import Result, Source
@@ -53,24 +52,27 @@ class WordGraph(Result):
     source: Source
 
     def __post_init__(self) -> None:
-        m, n = len(self.edges), len(self.words)
-        check_shape("edges", self.edges, (None, 2))
-        check_shape("distance", self.distance, (m,))
-        check_shape("weight", self.weight, (m,))
-        if m and (self.edges.min() < 0 or self.edges.max() >= n):
+        edges = as_int_array("edges", self.edges)
+        distance = as_float_array("distance", self.distance, finite=False)
+        weight = as_float_array("weight", self.weight, finite=False)
+        check_shape("edges", edges, (None, 2))
+        m, n = len(edges), len(self.words)
+        check_shape("distance", distance, (m,))
+        check_shape("weight", weight, (m,))
+        if m and (edges.min() < 0 or edges.max() >= n):
             raise DomainError(f"edges: an index lies outside the {n} words")
-        if (self.edges[:, 0] == self.edges[:, 1]).any():
+        if (edges[:, 0] == edges[:, 1]).any():
             raise DomainError("edges: a word is joined to itself")
-        if not self.directed and (self.edges[:, 0] > self.edges[:, 1]).any():
+        if not self.directed and (edges[:, 0] > edges[:, 1]).any():
             raise DomainError("edges: an undirected edge is given as (smaller, larger) index")
-        if len(np.unique(self.edges, axis=0)) != m:
+        if len(np.unique(edges, axis=0)) != m:
             raise DomainError("edges: an edge is given twice")
-        if not (np.isfinite(self.distance).all() and (self.distance >= 0).all()):
+        if not (np.isfinite(distance).all() and (distance >= 0).all()):
             raise DomainError("distance: lengths must be finite and non-negative")
-        if not (np.isfinite(self.weight).all() and (self.weight > 0).all()):
+        if not (np.isfinite(weight).all() and (weight > 0).all()):
             raise DomainError("weight: strengths must be finite and positive")
-        for name in ("edges", "distance", "weight"):
-            object.__setattr__(self, name, frozen(getattr(self, name)))
+        for name, array in (("edges", edges), ("distance", distance), ("weight", weight)):
+            object.__setattr__(self, name, sealed(array))
 
     @property
     def n_edges(self) -> int:
@@ -192,7 +194,7 @@ def nearest_neighbor_graph(x: DistanceMatrix | AffinityMatrix, k: int, *, mutual
     References
     ----------
     .. [1] Maier, Hein and von Luxburg, "Optimal construction of k-nearest-neighbor graphs for identifying noisy
-       clusters", Theoretical Computer Science 410, 2009, section 2 (both kinds of symmetric graph).
+       clusters", Theoretical Computer Science 410, 2009 (both kinds of symmetric graph).
 
     Examples
     --------
@@ -207,7 +209,7 @@ def nearest_neighbor_graph(x: DistanceMatrix | AffinityMatrix, k: int, *, mutual
     [[0, 1]]
     """
     n = len(x.words)
-    k = _whole_number("k", k)
+    k = check_count("k", k)
     if k < 1 or (n > 1 and k >= n):
         raise ArgumentError(f"k: found {k}, wanted a number of neighbors from 1 to {max(n - 1, 1)} for {n} words")
     values, cost, related = _by_closeness(x)
@@ -342,7 +344,7 @@ def minimum_spanning_tree(x: DistanceMatrix | AffinityMatrix) -> WordGraph:
     References
     ----------
     .. [1] Kruskal, "On the shortest spanning subtree of a graph and the traveling salesman problem", Proceedings of the
-       American Mathematical Society 7, 1956, construction A.
+       American Mathematical Society 7, 1956.
 
     Examples
     --------
@@ -403,7 +405,7 @@ def top_edges(x: DistanceMatrix | AffinityMatrix, m: int) -> WordGraph:
     [[0, 1], [1, 2]]
     """
     _refuse_directed(x, "top_edges")
-    m = _whole_number("m", m)
+    m = check_count("m", m)
     values, first, second = _closest_pairs(x)
     if not 0 <= m <= len(first):
         kind = "pairs of words" if isinstance(x, DistanceMatrix) else "pairs of words with a positive affinity"
@@ -411,13 +413,6 @@ def top_edges(x: DistanceMatrix | AffinityMatrix, m: int) -> WordGraph:
     chosen = np.zeros(values.shape, dtype=np.bool_)
     chosen[first[:m], second[:m]] = True
     return _graph(x, values, chosen, f"top_edges(m={m})")
-
-
-def _whole_number(name: str, value: SupportsIndex) -> int:
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise ArgumentError(f"{name}: found {value!r}, wanted a whole number") from error
 
 
 def _number(name: str, value: SupportsFloat) -> float:

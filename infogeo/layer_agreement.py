@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from infogeo import _resampling as kernels
 from infogeo._checks import FloatArray, check_shape, frozen
 from infogeo._pairs import check_enough_words
 from infogeo.activations import LayerActivations
@@ -24,7 +25,8 @@ class Agreement(Result):
     """
 
     heads: FloatArray
-    """(L + 1, A, H) layer of the distances, block and head of the attention; NaN where one side is constant."""
+    """(L + 1, A, H) layer of the distances, block and head of the attention; NaN where one side is constant or
+    the layer has no distances."""
     averages: FloatArray
     """(L + 1, A) against the mean of each block's heads."""
     blocks: tuple[int, ...]
@@ -66,7 +68,7 @@ class Agreement(Result):
         )
 
 
-def compare_layers(by_layer: Sequence[DistanceMatrix], activations: LayerActivations) -> Agreement:
+def compare_layers(by_layer: Sequence[DistanceMatrix | None], activations: LayerActivations) -> Agreement:
     """Spearman's coefficient of the distances at every layer with the attention of every head.
 
     Over the pairs of words, the attention of both directions averaged; :func:`infogeo.spearman` gives the same number
@@ -74,8 +76,8 @@ def compare_layers(by_layer: Sequence[DistanceMatrix], activations: LayerActivat
 
     Parameters
     ----------
-    by_layer : sequence of DistanceMatrix
-        At layers 0 to L.
+    by_layer : sequence of DistanceMatrix or None
+        At layers 0 to L; a layer that has no distances (None) has NaN in the tables.
     activations : LayerActivations
         Of the same words, captured with attention.
 
@@ -86,7 +88,7 @@ def compare_layers(by_layer: Sequence[DistanceMatrix], activations: LayerActivat
     Raises
     ------
     ArgumentError
-        If there is no layer, or the distances are of other words than the activations.
+        If no layer has distances, or the distances are of other words than the activations.
     DomainError
         If there are fewer than three words, so that there is nothing to put in order.
 
@@ -99,30 +101,25 @@ def compare_layers(by_layer: Sequence[DistanceMatrix], activations: LayerActivat
         distances = [pairwise(fisher_rao_distance, component_normals(activations, layer)) for layer in layers]
         compare_layers(distances, activations).best(3)
     """
-    if not by_layer:
+    there = [distances for distances in by_layer if distances is not None]
+    if not there:
         raise ArgumentError("by_layer: found no distances, wanted those at layers 0 to L")
     check_enough_words(len(activations.words))
     for layer, distances in enumerate(by_layer):
-        if distances.words != activations.words:
+        if distances is not None and distances.words != activations.words:
             raise ArgumentError(f"by_layer: the distances at place {layer} are of other words than the activations")
     first, second = np.triu_indices(len(activations.words), 1)
     attention = activations.word_attention()
     columns = np.concatenate([attention, attention.mean(axis=1, keepdims=True)], axis=1)
     columns = columns + columns.swapaxes(-1, -2)
-    attended = _standard_ranks(columns[..., first, second])
-    near = _standard_ranks(-np.stack([d.symmetrized().values[first, second] for d in by_layer]))
+    attended = kernels.unit_rows(kernels.centered_ranks(columns[..., first, second]))
+    near = np.full((len(by_layer), len(first)), np.nan)
+    for layer, distances in enumerate(by_layer):
+        if distances is not None:
+            closeness = -distances.symmetrized().values[first, second]
+            near[layer] = kernels.unit_rows(kernels.centered_ranks(closeness))
     table = np.einsum("lm,ahm->lah", near, attended)
     return Agreement(
         heads=table[..., :-1], averages=table[..., -1], blocks=activations.attention_layers,
-        measure=by_layer[0].measure, n=len(first), source=by_layer[0].source,
+        measure=there[0].measure, n=len(first), source=there[0].source,
     )
-
-
-def _standard_ranks(values: FloatArray) -> FloatArray:
-    """Ranks along the last axis, centered and of length one; NaN where all values are equal."""
-    from scipy.stats import rankdata
-
-    ranks = np.asarray(rankdata(values, axis=-1)) - (values.shape[-1] + 1) / 2
-    length = np.linalg.norm(ranks, axis=-1, keepdims=True)
-    standard: FloatArray = np.divide(ranks, length, out=np.full(ranks.shape, np.nan), where=length > 0)
-    return standard

@@ -66,8 +66,8 @@ def iter_blocks(measure: Measure, x: Family, *, memory: float = 256e6) -> Iterat
     x : Family
         A batch of shape (n,).
     memory : float
-        Bytes that the temporaries may take; the rows that are handed out are not counted, nor is one copy of the
-        batch that measures with a matrix product make.
+        Bytes that the temporaries may take. Not counted are the rows that are handed out and the copies of the batch
+        that measures with a matrix product make, up to two: see :func:`pairwise`.
 
     Yields
     ------
@@ -116,8 +116,11 @@ def pairwise(
     x : WordDistributions or Family
         Words, or a batch of shape (n,).
     memory : float
-        Bytes that the temporaries may take. The result is not counted (8 n^2), nor is one copy of the batch that
-        measures with a matrix product make.
+        Bytes that the temporaries may take. Not counted are the result (8 n^2, twice for words while it is checked) and
+        up to two copies of the batch (8 n times the numbers of one member) for measures with a matrix product: one for
+        ``PointMass``, for ``SharedCovarianceGaussian`` except under ``bures_wasserstein_distance``, and for
+        ``Categorical`` under ``fisher_rao_distance``, ``hellinger_distance``, ``kl_divergence`` and
+        ``jeffreys_divergence``; a second for the two divergences if a probability is zero. All others make none.
 
     Returns
     -------

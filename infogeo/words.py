@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from infogeo._checks import FloatArray, IntArray, check_shape, frozen
+from infogeo._checks import FloatArray, IntArray, as_float_array, as_int_array, check_shape, sealed
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.results import Result, Source
 
@@ -43,10 +43,11 @@ class WordDistributions(Result):
                 f"distribution: found batch shape {self.distribution.batch_shape}, wanted ({len(self.words)},), "
                 "one member per word"
             )
-        check_shape("observations", self.observations, (len(self.words),))
+        observations = as_int_array("observations", self.observations)
+        check_shape("observations", observations, (len(self.words),))
         if self.level == "type" and len(set(self.words)) != len(self.words):
             raise DomainError("words: a type appears twice; word types must be unique")
-        object.__setattr__(self, "observations", frozen(self.observations))
+        object.__setattr__(self, "observations", sealed(observations))
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         columns, parameters = self.distribution.parameter_rows()
@@ -80,16 +81,17 @@ class DistanceMatrix(Result):
 
     def __post_init__(self) -> None:
         n = len(self.words)
-        check_shape("values", self.values, (n, n))
-        if not np.isfinite(self.values).all():
-            i, j = (int(v) for v in np.argwhere(~np.isfinite(self.values))[0])
+        values = as_float_array("values", self.values, finite=False)
+        check_shape("values", values, (n, n))
+        if not np.isfinite(values).all():
+            i, j = (int(v) for v in np.argwhere(~np.isfinite(values))[0])
             pair = f"{self.words[i]!r} and {self.words[j]!r}"
-            raise DomainError(f"values: {self.measure} of {pair} is {self.values[i, j]}")
-        if (self.values < 0).any() or np.diagonal(self.values).any():
+            raise DomainError(f"values: {self.measure} of {pair} is {values[i, j]}")
+        if (values < 0).any() or np.diagonal(values).any():
             raise DomainError("values: a distance must be non-negative and zero from a word to itself")
-        if self.symmetric and not np.array_equal(self.values, self.values.T):
+        if self.symmetric and not np.array_equal(values, values.T):
             raise DomainError(f"values: {self.measure} is symmetric, but the matrix is not")
-        object.__setattr__(self, "values", frozen(self.values))
+        object.__setattr__(self, "values", sealed(values))
 
     def index(self, word: str | int) -> int:
         """Position of a word given by position or by text; a text that stands at several places is refused."""

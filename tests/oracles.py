@@ -6,12 +6,11 @@ curve, or by plain sums.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mpmath as mp
 import numpy as np
-from scipy.integrate import quad
 
 from infogeo import (
     Categorical,
@@ -71,67 +70,166 @@ def categorical_distance(p: Categorical, q: Categorical) -> Any:
 
 
 # ------------------------------------------------------------------------------ lengths of curves by quadrature
+#
+# A curve is a function of a time t from 0 to 1 that returns a list of coordinates; its velocity is taken by numerical
+# differentiation, and its length by integrating the metric over t. The curves are run through at a speed that changes
+# (slow, fast, slow), so that a wrong metric, or a wrong curve, cannot hide in a constant integrand.
+
+Curve = Callable[[Any], list[Any]]
+WIDTH = 0.2
+"""Size of the detour of a perturbed curve, in fractions of the distance (or of one, if that is less)."""
+
+
+def clock(t: Any) -> Any:
+    """Time along the geodesic at time t: from 0 to 1, not evenly."""
+    return t * t * (3 - 2 * t)
+
+
+def curve_length(curve: Curve, metric: Callable[[list[Any], list[Any]], Any], *, pieces: int = 1) -> Any:
+    """Integral of sqrt(metric(x, dx/dt)) over 0 < t < 1, by Gauss-Legendre quadrature in mpmath."""
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    with mp.workdps(DIGITS):
+        h, total = mp.mpf(10) ** -20, mp.mpf(0)
+        for piece in range(pieces):
+            for node, weight in zip(nodes, weights, strict=True):
+                t = (piece + (1 + mp.mpf(float(node))) / 2) / pieces
+                ahead, behind = curve(t + h), curve(t - h)
+                velocity = [(a - b) / (2 * h) for a, b in zip(ahead, behind, strict=True)]
+                total += mp.mpf(float(weight)) / (2 * pieces) * mp.sqrt(metric(curve(t), velocity))
+        return total
+
+
+def half_plane_curve(mean1: Any, std1: Any, mean2: Any, std2: Any, *, detour: Any = 0) -> Curve:
+    """Geodesic of univariate normals as coordinates (m, s), by way of the hyperboloid, where it is a plane section.
+
+    With ``detour`` the logarithm of s is moved aside in the middle.
+    """
+
+    def lift(m: Any, s: Any) -> list[Any]:
+        u = m / mp.sqrt(2)
+        return [(1 + u * u + s * s) / (2 * s), (u * u + s * s - 1) / (2 * s), u / s]
+
+    with mp.workdps(DIGITS):
+        origin = mp.mpf(mean1)  # the metric does not depend on the mean
+        a, b = lift(mp.mpf(0), mp.mpf(std1)), lift(mean2 - origin, mp.mpf(std2))
+        arc = mp.acosh(a[0] * b[0] - a[1] * b[1] - a[2] * b[2])
+
+    def curve(t: Any) -> list[Any]:
+        w = clock(t)
+        x = [(mp.sinh((1 - w) * arc) * v + mp.sinh(w * arc) * z) / mp.sinh(arc) for v, z in zip(a, b, strict=True)]
+        s = 1 / (x[0] - x[1])
+        return [mp.sqrt(2) * x[2] * s, s * mp.exp(detour * mp.sin(mp.pi * t) ** 2)]
+
+    return curve
+
+
+def half_plane_metric(x: list[Any], dx: list[Any]) -> Any:
+    """(dm^2 + 2 ds^2) / s^2, summed over the pairs of coordinates."""
+    return mp.fsum((dx[i] ** 2 + 2 * dx[i + 1] ** 2) / x[i + 1] ** 2 for i in range(0, len(x), 2))
 
 
 def half_plane_length(mean1: float, std1: float, mean2: float, std2: float) -> float:
-    """Length of the geodesic between two univariate normals: the metric (dm^2 + 2 ds^2) / s^2 along a half-ellipse.
-
-    In u = m / sqrt(2) the geodesic is a circle around a point of the line s = 0. It is followed by the parameter w with
-    u = c + r tanh w, s = r / cosh w, and the speed is taken from the metric by the derivatives of u and s.
-    """
-    u1, u2 = mean1 / 2**0.5, mean2 / 2**0.5
-    if u1 == u2:
-        return quad(lambda s: 2**0.5 / s, min(std1, std2), max(std1, std2), epsabs=0, epsrel=1e-13, limit=500)[0]
-    center = (u1 + u2) / 2 + (std2 - std1) * (std2 + std1) / (2 * (u2 - u1))
-    radius = np.hypot(u1 - center, std1)
-
-    def place(u: float, s: float) -> float:
-        return float(np.arcsinh((u - center) / s))
-
-    def speed(w: float) -> float:
-        du, ds, s = radius / np.cosh(w) ** 2, -radius * np.sinh(w) / np.cosh(w) ** 2, radius / np.cosh(w)
-        return float(np.sqrt(2 * du**2 + 2 * ds**2) / s)
-
-    a, b = sorted((place(u1, std1), place(u2, std2)))
-    return quad(speed, a, b, epsabs=0, epsrel=1e-13, limit=500)[0]
+    """Length of the geodesic between two univariate normals."""
+    curve = half_plane_curve(*exact([mean1, std1, mean2, std2]))
+    return float(curve_length(curve, half_plane_metric))
 
 
-def shared_length(p: SharedCovarianceGaussian, q: SharedCovarianceGaussian) -> float:
+def diagonal_length(p: DiagonalGaussian, q: DiagonalGaussian, *, detour: float = 0.0) -> Any:
+    """Length of the product of the geodesics of the coordinates."""
+    with mp.workdps(DIGITS):
+        columns = zip(exact(p.mean), exact(p.var), exact(q.mean), exact(q.var), strict=True)
+        parts = [half_plane_curve(m, mp.sqrt(v), n, mp.sqrt(w), detour=detour) for m, v, n, w in columns]
+    return curve_length(lambda t: [v for part in parts for v in part(t)], half_plane_metric, pieces=4 if detour else 1)
+
+
+def shared_length(p: SharedCovarianceGaussian, q: SharedCovarianceGaussian, *, detour: float = 0.0) -> Any:
     """Length of the geodesic among all normals between two with one covariance, from the matrix form of the metric.
 
     In coordinates where the covariance is the identity and the means lie along e, the path keeps the covariance
     I + (v - 1) e e' with (mean, sqrt v) on the half-plane geodesic; it is followed there, and the length of each step
     is taken in the given coordinates from dm' S^-1 dm + tr((S^-1 dS)^2) / 2.
     """
-    factor = np.linalg.cholesky(p.cov)
-    white = np.linalg.solve(factor, q.mean - p.mean)
-    delta = float(np.linalg.norm(white))
-    e = white / delta
-    height = np.hypot(delta / (2 * 2**0.5), 1.0)  # radius of the circle through (0, 1) and (delta / sqrt 2, 1)
-    end = float(np.arcsinh(delta / (2 * 2**0.5)))
+    d = p.dimension
+    with mp.workdps(DIGITS):
+        cov = mp.matrix([exact(row) for row in p.cov])
+        shift = mp.matrix([b - a for a, b in zip(exact(p.mean), exact(q.mean), strict=True)])
+        size = mp.sqrt((shift.T * mp.lu_solve(cov, shift))[0])
+        plane = half_plane_curve(mp.mpf(0), mp.mpf(1), size, mp.mpf(1), detour=detour)
 
-    def speed(w: float) -> float:
-        s, ds = height / np.cosh(w), -height * np.sinh(w) / np.cosh(w) ** 2
-        dm = factor @ e * (2**0.5 * height / np.cosh(w) ** 2)
-        cov = factor @ (np.eye(len(e)) + (s**2 - 1) * np.outer(e, e)) @ factor.T
-        change = factor @ (2 * s * ds * np.outer(e, e)) @ factor.T
-        moved = np.linalg.solve(cov, change)
-        return float(np.sqrt(dm @ np.linalg.solve(cov, dm) + 0.5 * np.trace(moved @ moved)))
+    def curve(t: Any) -> list[Any]:
+        m, s = plane(t)
+        mean, spread = shift * (m / size), cov + (s * s - 1) / size**2 * (shift * shift.T)
+        return [*mean, *spread]
 
-    return quad(speed, -end, end, epsabs=0, epsrel=1e-12, limit=500)[0]
+    def metric(x: list[Any], dx: list[Any]) -> Any:
+        spread, dm = mp.matrix(d, d), mp.matrix(dx[:d])
+        change = mp.matrix(d, d)
+        for k in range(d * d):
+            spread[k // d, k % d], change[k // d, k % d] = x[d + k], dx[d + k]
+        inverse = spread**-1
+        moved = inverse * change
+        twice = moved * moved
+        return (dm.T * inverse * dm)[0] + mp.fsum(twice[k, k] for k in range(d)) / 2
+
+    return curve_length(curve, metric, pieces=4 if detour else 1)
 
 
-def categorical_length(p: np.ndarray, q: np.ndarray) -> float:
-    """Length of the great circle between two distributions, from the metric sum dp^2 / p."""
-    a, b = np.sqrt(p), np.sqrt(q)
-    angle = float(np.arccos(a @ b))
-    across = (b - (a @ b) * a) / np.sin(angle)
+def categorical_length(p: Sequence[Any], q: Sequence[Any], *, detour: float = 0.0) -> Any:
+    """Length of the great circle between two lists of positive probabilities, from the metric sum dp^2 / p.
 
-    def speed(w: float) -> float:
-        root, rate = np.cos(w) * a + np.sin(w) * across, -np.sin(w) * a + np.cos(w) * across
-        return float(np.sqrt(((2 * root * rate) ** 2 / root**2).sum()))
+    With ``detour`` the curve passes beside it, by way of other probabilities.
+    """
+    with mp.workdps(DIGITS):
+        a, b = ([mp.sqrt(v) for v in map(mp.mpf, side)] for side in (p, q))
+        chord = mp.sqrt(mp.fsum((v - w) ** 2 for v, w in zip(a, b, strict=True)))
+        arc = 2 * mp.atan2(chord, mp.sqrt(mp.fsum((v + w) ** 2 for v, w in zip(a, b, strict=True))))
 
-    return quad(speed, 0, angle, epsabs=0, epsrel=1e-13, limit=500)[0]
+    def curve(t: Any) -> list[Any]:
+        w = clock(t)
+        roots = [(mp.sin((1 - w) * arc) * v + mp.sin(w * arc) * z) / mp.sin(arc) for v, z in zip(a, b, strict=True)]
+        aside = [mp.exp(detour * (-1) ** k * mp.sin(mp.pi * t) ** 2) for k in range(len(roots))]
+        masses = [r * r * x for r, x in zip(roots, aside, strict=True)]
+        total = mp.fsum(masses)
+        return [m / total for m in masses]
+
+    def metric(x: list[Any], dx: list[Any]) -> Any:
+        return mp.fsum(v * v / u for u, v in zip(x, dx, strict=True))
+
+    return curve_length(curve, metric, pieces=4 if detour else 1)
+
+
+# ---------------------------------------------------------------------------------- pairs at a distance that is wanted
+
+
+def normals_at(distance: float, d: int, rng: np.random.Generator) -> tuple[DiagonalGaussian, DiagonalGaussian]:
+    """Two normals with d independent coordinates about ``distance`` apart, in mean and in variance."""
+    share = rng.dirichlet(np.ones(d)) ** 0.5 * distance
+    mean, std = rng.standard_normal(d), np.exp(0.3 * rng.standard_normal(d))
+    other = std * np.exp(0.4 * share * rng.choice([-1, 1], d))  # of the sqrt(2) / 2 that make up all of the share
+    with mp.workdps(DIGITS):
+        steps = [
+            mp.sqrt(4 * s * r * (mp.cosh(x / mp.sqrt(2)) - 1) - 2 * (s - r) ** 2)
+            for s, r, x in zip(exact(std), exact(other), exact(share), strict=True)
+        ]
+    return DiagonalGaussian(mean, std**2), DiagonalGaussian(mean + np.array(steps, dtype=float), other**2)
+
+
+def shared_at(distance: float, d: int, rng: np.random.Generator) -> SharedCovarianceGaussian:
+    """Two normals of one covariance ``distance`` apart among all normals: means 2 sqrt2 sinh(distance / 2 sqrt2)."""
+    cov, mean, direction = random_covariance(d, rng), rng.standard_normal(d), rng.standard_normal(d)
+    direction /= np.sqrt(direction @ np.linalg.solve(cov, direction))
+    step = 2 * 2**0.5 * np.sinh(distance / (2 * 2**0.5))
+    return SharedCovarianceGaussian([mean, mean + step * direction], cov)
+
+
+def categoricals_at(distance: float, rng: np.random.Generator) -> tuple[Categorical, Categorical]:
+    """Two categorical distributions over 5 outcomes ``distance`` (at most 3) apart on one great circle."""
+    weights = np.exp(0.3 * rng.standard_normal((2, 5))) * [[1, 1e-6, 1e-6, 1, 1e-6], [1e-6, 1, 1e-6, 1e-6, 1]]
+    a, b = (np.sqrt(w / w.sum()) for w in weights)
+    arc = 2 * np.arctan2(np.linalg.norm(a - b), np.linalg.norm(a + b))
+    assert distance / 2 < arc
+    end = np.sin(arc - distance / 2) * a + np.sin(distance / 2) * b
+    return Categorical.from_counts(a**2), Categorical.from_counts(end**2)
 
 
 # ------------------------------------------------------------------------------------------------- random cases

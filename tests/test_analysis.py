@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import infogeo
-from infogeo.errors import ArgumentError, ShapeError, TextError, UnsupportedFamilyError
+from infogeo.errors import ArgumentError, DomainError, ShapeError, TextError, UnsupportedFamilyError
 from infogeo.layer_agreement import Agreement
 from infogeo.results import Source
 from infogeo.words import DistanceMatrix
 from infogeo_adapters import relations
-from infogeo_adapters.analysis import SentenceAnalysis, analyze, check_text, cut_note, default_layer, read_text
+from infogeo_adapters.analysis import SentenceAnalysis, analyze, cut_note, default_layer, read_text
 from infogeo_adapters.relations import CONSTRUCTIONS, Context, EdgeRule, find_attention, find_measure
 from infogeo_adapters.transformers.attention import (
     attention_flow,
@@ -189,7 +189,7 @@ def test_another_relation_takes_the_place_of_the_default(bundled: Any) -> None:
     assert made.distributions is None
     assert made.distances.measure == "steps"
     assert made.graph.edge_set() == {(i, i + 1) for i in range(len(made.activations.words) - 1)}
-    assert asked == list(range(7))
+    assert sorted(asked) == list(range(7))
     assert made.source.options["construction"] == "position"
 
 
@@ -282,13 +282,21 @@ def test_what_does_not_exist_is_refused(bundled: Any, options: Any, error: type[
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t "])
 def test_an_empty_text_is_refused(text: str) -> None:
-    with pytest.raises(TextError, match="empty"):
-        check_text(text)
+    with pytest.raises(TextError, match="wanted at least one word"):
+        read_text(None, text)  # type: ignore[arg-type]
 
 
 def test_a_broken_text_is_refused() -> None:
-    with pytest.raises(TextError, match="lone surrogate U\\+DCE9"):
-        check_text("caf\udce9")
+    with pytest.raises(TextError, match=r"half a surrogate pair \(U\+DCE9\)"):
+        read_text(None, "caf\udce9")  # type: ignore[arg-type]
+    with pytest.raises(TextError, match=r"character 1 is NUL"):
+        read_text(None, "a\0")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [None, b"The dog ran.", 3, ["The dog ran."]])
+def test_what_is_no_text_is_refused(bundled: Any, text: Any) -> None:
+    with pytest.raises(TextError, match=f"text: found {type(text).__name__}, wanted str"):
+        analyze(bundled, text)
 
 
 def test_a_text_too_long_is_cut_only_if_asked_and_says_so(bundled: Any) -> None:
@@ -311,6 +319,44 @@ def test_a_model_without_a_head_says_why_there_is_no_lens(minilm: Any) -> None:
     assert made.agreement is not None
     assert made.agreement.heads.shape == (7, 6, 12)
     json.loads(made.to_json())
+
+
+def test_a_layer_without_distances_is_noted_and_only_the_chosen_one_must_have_them(bundled: Any) -> None:
+    # At layer 0 of a rotary model a word is the same vector everywhere, so occurrence normals have no variance.
+    def but_for_layer_0(context: Context, layer: int) -> DistanceMatrix:
+        if layer == 0:
+            raise DomainError("a variance is zero")
+        return relations.DistributionRelation(CONSTRUCTIONS["components"], find_measure(None))(context, layer)
+
+    made = analyze(bundled, TEXT, relation=but_for_layer_0, permutations=9)
+    assert made.notes == ("No distances at layer 0: a variance is zero",)
+    assert made.agreement is not None
+    assert np.isnan(made.agreement.heads[0]).all()
+    assert np.isnan(made.agreement.averages[0]).all()
+    assert np.isfinite(made.agreement.heads[1:]).all()
+    assert made.agreement.best(0) is None
+    usual = analyze(bundled, TEXT, construction="components", permutations=9).agreement
+    assert usual is not None
+    np.testing.assert_allclose(made.agreement.heads[1:], usual.heads[1:], atol=1e-12)
+    made.to_json()
+    with pytest.raises(DomainError, match="a variance is zero"):
+        analyze(bundled, TEXT, relation=but_for_layer_0, layer=0)
+    with pytest.raises(ArgumentError, match="found no distances"):
+        infogeo.compare_layers([None, None], made.activations)
+
+
+def test_without_component_normals_there_is_everything_but_the_half_plane(
+    bundled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise DomainError("a variance is zero")
+
+    monkeypatch.setattr("infogeo_adapters.analysis.component_normals", fail)
+    made = analyze(bundled, TEXT, permutations=9)
+    assert made.normals is None
+    assert made.normals_missing == "a variance is zero"
+    assert made.graph.n_edges > 0
+    made.to_json()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert", "t5", "bart"])

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from math import comb
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from infogeo.activations import LayerActivations
-from infogeo.errors import ArgumentError, DomainError
+from infogeo.errors import ArgumentError, ConvergenceError, DomainError
 from infogeo.results import Source
 from infogeo_adapters.transformers import attention as module
+from infogeo_adapters.transformers import position
 from infogeo_adapters.transformers.attention import attention_flow, attention_rollout, head_average, single_head
+from infogeo_adapters.transformers.position import relative_to_totals
+
+RELATIVE = ", relative to uniform attention with the same totals"
 
 
 def make_acts(
@@ -179,7 +184,7 @@ def rollout_by_loop(maps: np.ndarray, residual: float) -> np.ndarray:
 @pytest.mark.parametrize("residual", [0.5, 0.0, 0.9])
 def test_rollout_equals_a_plain_loop(causal: bool, residual: float) -> None:
     maps = random_attention(6, 4, 3, 6, causal=causal)
-    found = attention_rollout(make_acts(maps, WORDS, causal=causal), residual=residual, correct_position=False)
+    found = attention_rollout(make_acts(maps, WORDS, causal=causal), residual=residual, relative_to_uniform=False)
     values, outside = pool_by_loop(rollout_by_loop(maps, residual), WORDS)
     np.testing.assert_allclose(found.values, values, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(found.outside, outside, rtol=1e-12, atol=1e-15)
@@ -191,9 +196,9 @@ def test_rollout_multiplies_the_last_block_first() -> None:
     swap = np.asarray([[0.0, 1.0], [1.0, 0.0]])
     first = np.asarray([[1.0, 0.0], [1.0, 0.0]])  # everybody looks at token 0
     maps = np.stack([first, swap])[:, None]
-    found = attention_rollout(make_acts(maps, [0, 1]), residual=0.0, correct_position=False)
+    found = attention_rollout(make_acts(maps, [0, 1]), residual=0.0, relative_to_uniform=False)
     np.testing.assert_array_equal(found.values, [[1.0, 0.0], [1.0, 0.0]])
-    reverse = attention_rollout(make_acts(maps[::-1].copy(), [0, 1]), residual=0.0, correct_position=False)
+    reverse = attention_rollout(make_acts(maps[::-1].copy(), [0, 1]), residual=0.0, relative_to_uniform=False)
     np.testing.assert_array_equal(reverse.values, [[0.0, 1.0], [0.0, 1.0]])
 
 
@@ -218,11 +223,11 @@ def test_rollout_of_uniform_causal_attention_has_its_closed_form(blocks: int) ->
                 (-1) ** k * comb(i, j) * comb(i - j, k) * moment[j + k] for k in range(i - j + 1)
             )
     acts = make_acts(uniform_causal(blocks, 2, t), list(range(t)), causal=True)
-    found = attention_rollout(acts, correct_position=False)
+    found = attention_rollout(acts, relative_to_uniform=False)
     np.testing.assert_allclose(found.values, expected, rtol=1e-9, atol=1e-13)
     if blocks > 1:
         assert found.values[-1, 0] > found.values[-1, 1] > found.values[-1, 2]  # the artefact of position
-    assert found.name == "attention rollout, not corrected for position"
+    assert found.name == "attention rollout"
 
 
 @given(
@@ -230,7 +235,7 @@ def test_rollout_of_uniform_causal_attention_has_its_closed_form(blocks: int) ->
     lengths=st.lists(st.integers(1, 3), min_size=1, max_size=6), window=st.none() | st.integers(2, 5),
 )
 @settings(max_examples=40, deadline=None)
-def test_uniform_attention_is_free_of_position_after_correction(
+def test_uniform_attention_is_one_everywhere_relative_to_itself(
     seed: int, blocks: int, residual: float, lengths: list[int], window: int | None
 ) -> None:
     token_words = [-1] + [w for w, length in enumerate(lengths) for _ in range(length)]
@@ -239,23 +244,116 @@ def test_uniform_attention_is_free_of_position_after_correction(
     for found in (attention_rollout(acts, residual=residual), attention_flow(acts, residual=residual)):
         reached = found.values[found.values > 0]
         np.testing.assert_allclose(reached, 1.0, rtol=1e-9)
-        assert not np.triu(found.values, 1).any()
+        assert not np.triu(found.values).any()
         if window is None:
-            assert len(reached) == n * (n + 1) // 2
+            assert len(reached) == n * (n - 1) // 2
         assert found.outside is None
-        assert found.name.endswith("relative to uniform attention")
+        assert found.name.endswith(RELATIVE)
 
 
-def test_correction_is_the_ratio_of_pooled_rollouts() -> None:
-    maps = random_attention(7, 3, 2, 6, causal=True)
-    acts = make_acts(maps, WORDS, causal=True)
-    uniform = make_acts(uniform_causal(3, 1, 6), WORDS, causal=True)
+def scaled_to_totals(values: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Factors by minimizing the Poisson deviance of log-linear margins, an independent way to the same fit."""
+    from scipy.optimize import minimize
+
+    n = len(values)
+    pairs = [(i, j) for i in range(n) for j in range(n) if i != j and values[i, j] > 0]
+    v, u = (np.asarray([m[p] for p in pairs]) for m in (values, uniform))
+    design = np.asarray([[k == i for k in range(n)] + [k == j for k in range(n)] for i, j in pairs], dtype=float)
+
+    def deviance(x: np.ndarray) -> tuple[float, np.ndarray]:
+        fitted = u * np.exp(design @ x)
+        return float(fitted.sum() - v @ (design @ x)), design.T @ (fitted - v)
+
+    best = minimize(deviance, np.zeros(2 * n), jac=True, method="BFGS", options={"gtol": 1e-11, "maxiter": 5000})
+    expected = np.zeros((n, n))
+    for (i, j), value, fitted in zip(pairs, v, u * np.exp(design @ best.x), strict=True):
+        expected[i, j] = value / fitted
+    return expected
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_relative_to_uniform_attention_with_the_same_totals(causal: bool) -> None:
+    words = [-1, 0, 1, 1, 2, 3, 4]
+    maps = random_attention(7, 3, 2, 7, causal=causal)
+    acts = make_acts(maps, words, causal=causal)
+    base = uniform_causal(3, 1, 7) if causal else np.full((3, 1, 7, 7), 1 / 7)
+    uniform = make_acts(base, words, causal=causal)
     for follow in (attention_rollout, attention_flow):
-        raw, base = (follow(a, correct_position=False).values for a in (acts, uniform))
-        expected = np.where(base > 0, raw / np.where(base > 0, base, 1), 0.0)
-        found = follow(acts)
-        np.testing.assert_allclose(found.values, expected, rtol=1e-12)
-        assert found.source.options["correct_position"] is True
+        raw, even = (follow(a, relative_to_uniform=False).values for a in (acts, uniform))
+        found = follow(acts, relative_to_uniform=True)
+        np.testing.assert_allclose(found.values, scaled_to_totals(raw, even), rtol=1e-5)
+        assert found.source.options["relative_to_uniform"] is True
+        assert found.outside is None
+        # the totals that the ratio is relative to are those of the values
+        fitted = np.where(found.values > 0, raw / np.where(found.values > 0, found.values, 1), 0)
+        apart = ~np.eye(5, dtype=bool) & (raw > 0)
+        for axis in (0, 1):
+            np.testing.assert_allclose(fitted.sum(axis), np.where(apart, raw, 0).sum(axis), rtol=1e-8)
+
+
+def test_what_a_word_gives_and_gets_in_total_under_uniform_attention_does_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    values, uniform = np.tril(rng.uniform(0.1, 1, (6, 6))), np.tril(rng.uniform(0.1, 1, (6, 6)))
+    shares = np.outer(rng.uniform(0.1, 9, 6), rng.uniform(0.1, 9, 6))
+    np.testing.assert_allclose(
+        relative_to_totals(values, uniform * shares), relative_to_totals(values, uniform), rtol=1e-7
+    )
+    np.testing.assert_allclose(relative_to_totals(uniform * shares, uniform), np.tri(6, k=-1), rtol=1e-7)
+
+
+def test_weights_of_zero_stay_zero_and_hinder_nothing() -> None:
+    values = np.tril(np.random.default_rng(4).uniform(0.1, 1, (6, 6)))
+    values[3], values[:, 2], values[5, 1] = 0, 0, 0
+    found = relative_to_totals(values, np.tri(6))
+    assert ((found > 0) == (np.tril(values, -1) > 0)).all()
+    assert not relative_to_totals(np.ones((1, 1)), np.ones((1, 1))).any()
+
+
+def test_totals_that_are_not_met_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(position, "MAX_SWEEPS", 1)
+    with pytest.raises(ConvergenceError, match=r"after 1 rounds .* use relative_to_uniform=False") as caught:
+        relative_to_totals(np.tril(np.random.default_rng(5).uniform(0.1, 1, (6, 6))), np.tri(6))
+    assert caught.value.result.shape == (6, 6)
+
+
+def test_what_is_left_of_position_is_reported() -> None:
+    acts = make_acts(random_attention(14, 4, 2, 9, causal=True), [-1, 0, 1, 2, 3, 4, 4, 5, 6], causal=True)
+    for follow in (attention_rollout, attention_flow):
+        for relative in (False, True):
+            found = follow(acts, relative_to_uniform=relative)
+            symmetric = found.symmetrized().values
+            first, second = np.triu_indices(7, 1)
+            pairs = symmetric[first, second]
+            options = found.source.options
+            assert options["rank_correlation_with_distance"] == pytest.approx(
+                spearmanr(pairs, second - first).statistic, abs=1e-4
+            )
+            assert options["rank_correlation_with_position"] == pytest.approx(
+                spearmanr(pairs, np.minimum(first, second)).statistic, abs=1e-4
+            )
+
+
+@pytest.mark.parametrize("values", [np.zeros((1, 1)), np.eye(2), np.ones((5, 5))])
+def test_a_correlation_that_is_not_defined_is_none(values: np.ndarray) -> None:
+    assert set(position.position_correlations(values).values()) == {None}
+
+
+def test_early_words_are_favored_by_raw_rollout_and_not_relative_to_uniform_attention(bundled: Any) -> None:
+    from infogeo_adapters.models import background_text
+    from infogeo_adapters.transformers.capture import capture_activations
+
+    text = " ".join(background_text().split())
+    sentences = [s.strip() + "." for s in text.split(". ") if 8 <= len(s.split()) <= 20]
+    captured = capture_activations(bundled, sentences[:: len(sentences) // 12][:12])
+
+    def mean_size(name: str, relative: bool) -> float:
+        found = [attention_rollout(a, relative_to_uniform=relative).source.options[name] for a in captured]
+        return float(np.mean(np.abs(np.asarray(found, dtype=float))))
+
+    early = "rank_correlation_with_position"
+    assert mean_size(early, False) > 0.3
+    assert mean_size(early, True) < 0.15
+    assert mean_size("rank_correlation_with_distance", True) < 0.35
 
 
 def test_a_sliding_window_is_compared_with_uniform_attention_in_the_window() -> None:
@@ -263,18 +361,16 @@ def test_a_sliding_window_is_compared_with_uniform_attention_in_the_window() -> 
     acts = make_acts(uniform_causal(2, 2, t, window), list(range(t)), causal=True)
     found = attention_rollout(acts)
     offset = np.arange(t)[:, None] - np.arange(t)[None, :]
-    expected = ((offset >= 0) & (offset <= 2 * (window - 1))).astype(float)
+    expected = ((offset > 0) & (offset <= 2 * (window - 1))).astype(float)
     np.testing.assert_allclose(found.values, expected, rtol=1e-12)
 
 
-def test_an_encoder_is_not_corrected_unless_asked() -> None:
+def test_an_encoder_is_relative_to_uniform_attention_only_if_asked() -> None:
     acts = make_acts(random_attention(8, 3, 2, 6), WORDS)
     assert attention_rollout(acts).name == "attention rollout"
     assert attention_rollout(acts).outside is not None
-    asked = attention_rollout(acts, correct_position=True)
-    assert asked.name == "attention rollout, relative to uniform attention"
-    full = make_acts(np.full((3, 1, 6, 6), 1 / 6), WORDS)
-    np.testing.assert_allclose(asked.values, attention_rollout(acts).values / attention_rollout(full).values)
+    asked = attention_rollout(acts, relative_to_uniform=True)
+    assert asked.name == "attention rollout" + RELATIVE
 
 
 @pytest.mark.parametrize("residual", [1.0, -0.1, 2.0, float("nan")])
@@ -307,7 +403,7 @@ def flow_by_networkx(maps: np.ndarray, residual: float) -> np.ndarray:
 )
 def test_flow_equals_networkx(causal: bool, residual: float, blocks: int) -> None:
     maps = random_attention(10, blocks, 2, 6, causal=causal)
-    found = attention_flow(make_acts(maps, WORDS, causal=causal), residual=residual, correct_position=False)
+    found = attention_flow(make_acts(maps, WORDS, causal=causal), residual=residual, relative_to_uniform=False)
     expected, _ = pool_by_loop(flow_by_networkx(maps, residual), WORDS)
     bound = found.source.options["rounding_error"]
     assert bound == pytest.approx(blocks * 36 / 2**30)
@@ -315,7 +411,7 @@ def test_flow_equals_networkx(causal: bool, residual: float, blocks: int) -> Non
     assert difference.max() <= 2 * bound  # a word has at most two tokens
     assert difference.min() >= -1e-12  # never too large
     assert found.outside is None
-    assert found.name == ("attention flow, not corrected for position" if causal else "attention flow")
+    assert found.name == "attention flow"
 
 
 def test_flow_through_one_block_is_the_attention_itself() -> None:
@@ -330,9 +426,9 @@ def test_flow_between_tokens_takes_the_narrowest_place_of_the_path() -> None:
     second = np.asarray([[1.0, 0.0], [0.4, 0.6]])
     maps = np.stack([first, second])[:, None]
     acts = make_acts(maps, [0, 1], causal=True)
-    flow = attention_flow(acts, residual=0.0, correct_position=False)
+    flow = attention_flow(acts, residual=0.0, relative_to_uniform=False)
     assert flow.values[1, 0] == pytest.approx(0.65, abs=1e-8)
-    rollout = attention_rollout(acts, residual=0.0, correct_position=False)
+    rollout = attention_rollout(acts, residual=0.0, relative_to_uniform=False)
     assert rollout.values[1, 0] == pytest.approx(0.4 * 1.0 + 0.6 * 0.25)
 
 
@@ -341,8 +437,8 @@ def test_flow_between_tokens_takes_the_narrowest_place_of_the_path() -> None:
 def test_flow_is_at_least_rollout_and_at_most_one(seed: int, blocks: int, causal: bool) -> None:
     # the rollout is itself a flow: what leaves the top splits in proportion and respects every capacity
     acts = make_acts(random_attention(seed, blocks, 1, 5, causal=causal), list(range(5)), causal=causal)
-    flow = attention_flow(acts, correct_position=False)
-    rollout = attention_rollout(acts, correct_position=False)
+    flow = attention_flow(acts, relative_to_uniform=False)
+    rollout = attention_rollout(acts, relative_to_uniform=False)
     assert (flow.values >= rollout.values - flow.source.options["rounding_error"]).all()
     assert (flow.values <= 1).all()
 
@@ -351,22 +447,33 @@ def test_flow_refuses_a_text_that_would_take_too_long() -> None:
     acts = make_acts(random_attention(12, 2, 1, 40), list(range(40)))
     with pytest.raises(ArgumentError, match=r"40 tokens through 2 blocks would take about 0.5 s, .*max_seconds=0.2"):
         attention_flow(acts, max_seconds=0.2)
-    # a causal text has half the edges; the correction for position costs as much again
+    # a causal text has half the edges; uniform attention costs as much again
     acts = make_acts(random_attention(12, 2, 1, 40, causal=True), list(range(40)), causal=True)
     with pytest.raises(ArgumentError, match=r"about 0\.5 s"):
         attention_flow(acts, max_seconds=0.2)
     with pytest.raises(ArgumentError, match=r"about 0\.3 s"):
-        attention_flow(acts, max_seconds=0.2, correct_position=False)
+        attention_flow(acts, max_seconds=0.2, relative_to_uniform=False)
 
 
-def test_flow_of_twenty_words_through_six_blocks_takes_at_most_a_few_seconds() -> None:
-    token_words = [-1] + [w for w in range(20) for _ in range(1 + (w % 4 == 0))]
-    acts = make_acts(random_attention(13, 6, 5, len(token_words), causal=True), token_words, causal=True)
+def test_flow_solves_one_problem_for_each_pair_of_tokens_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    token_words = [-1] + [w for w in range(8) for _ in range(1 + (w % 4 == 0))]
+    t = len(token_words)
+    acts = make_acts(random_attention(13, 3, 5, t, causal=True), token_words, causal=True)
+    edges: list[int] = []
+    real = module.maximum_flow
+
+    def counted(graph: Any, *args: Any, **options: Any) -> Any:
+        edges.append(graph.nnz)
+        return real(graph, *args, **options)
+
+    monkeypatch.setattr(module, "maximum_flow", counted)
     module._uniform_flow.cache_clear()
-    start = time.perf_counter()
-    found = attention_flow(acts)
-    assert time.perf_counter() - start < 5.0
-    assert found.values.shape == (20, 20)
+    attention_flow(acts)
+    pairs = (t - 1) ** 2
+    assert len(edges) == 2 * pairs  # the second half is uniform attention
+    assert max(edges) <= 2 * t * (t + 1) // 2 + t, "blocks 2 and 3 between all tokens, block 1 to the token asked for"
+    attention_flow(acts)
+    assert len(edges) == 3 * pairs, "uniform attention is solved once for each shape of text"
 
 
 # --- captured from models ------------------------------------------------------------------------------------------
@@ -386,10 +493,10 @@ def test_a_captured_encoder_and_decoder_follow_the_same_rules() -> None:
         np.testing.assert_allclose(head.values.sum(axis=1) + head.outside, 1.0, atol=1e-5)
         assert (head.outside > 0).all()  # the begin token is looked at
         np.testing.assert_allclose(head.values, acts.word_attention()[1, 0], rtol=1e-12)
-        raw = attention_rollout(acts, correct_position=False)
+        raw = attention_rollout(acts, relative_to_uniform=False)
         np.testing.assert_allclose(raw.values.sum(axis=1) + raw.outside, 1.0, atol=1e-5)
         found = attention_rollout(acts)
-        assert found.name.endswith("relative to uniform attention") is causal
+        assert found.name.endswith(RELATIVE) is causal
         flow = attention_flow(acts)
         assert flow.values.shape == (n, n)
         later = np.triu(np.ones((n, n), dtype=bool), 1)

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import math
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_kneser_ney_uses_the_order_of_the_tokens() -> None:
 
 
 def test_kneser_ney_counts_distinct_left_neighbors_not_occurrences() -> None:
-    # "san francisco": frequent, but after one word only; the reason for the method (Chen and Goodman, section 2.7)
+    # "san francisco": frequent, but after one word only; the reason for the method
     san, francisco, glasses = 1, 2, 3
     train = [san, francisco] * 50 + [w for left in range(4, 14) for w in (left, glasses)]
     p = np.exp([KneserNey(train, vocab_size=16, order=2).log_probs([15, w])[1] for w in (francisco, glasses)])
@@ -267,6 +268,76 @@ def test_attention_and_layers_differ_from_an_untrained_twin(bundled: Any) -> Non
     assert trained.attention_entropy.std() > 10 * twin.attention_entropy.std()
 
 
+def test_a_profile_is_of_the_model_in_evaluation_mode_and_leaves_it_as_it_was(bundled: Any, restored: Any) -> None:
+    import copy
+
+    from infogeo_adapters.models.evaluate import layer_profile
+
+    wanted = layer_profile(bundled.model, bundled.tokenizer, PARAGRAPHS, context=40)
+    noisy = copy.deepcopy(bundled.model)
+    noisy.config.attention_dropout = 0.9
+    for module in noisy.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.9
+    noisy.train()
+    restored(noisy)
+    found = layer_profile(noisy, bundled.tokenizer, PARAGRAPHS, context=40)
+    np.testing.assert_allclose(found.attention_entropy, wanted.attention_entropy, rtol=1e-4)
+    np.testing.assert_allclose(found.layer_change, wanted.layer_change, rtol=1e-4)
+
+
+def test_a_profile_by_hand(bundled: Any) -> None:
+    from infogeo_adapters.models.evaluate import layer_profile
+
+    text = "The old man ran home."
+    ids = torch.tensor([bundled.tokenizer(text)["input_ids"]])
+    eager = transformers.AutoModelForCausalLM.from_pretrained(models.bundled_path(), attn_implementation="eager")
+    with torch.no_grad():
+        output = eager(ids, output_attentions=True, output_hidden_states=True)
+    entropy = np.zeros((6, 5))
+    for block, maps in enumerate(output.attentions):
+        for head in range(5):
+            rows = [maps[0, head, t, : t + 1].double().numpy() for t in range(1, ids.shape[1])]
+            entropy[block, head] = np.mean([-(p * np.log(p)).sum() / np.log(len(p)) for p in rows])
+    h = [s[0, 1:].double().numpy() for s in output.hidden_states[:-1]]
+    change = [np.mean(np.linalg.norm(b - a, axis=1) / np.linalg.norm(a, axis=1)) for a, b in itertools.pairwise(h)]
+    found = layer_profile(bundled.model, bundled.tokenizer, text)
+    np.testing.assert_allclose(found.attention_entropy, entropy, rtol=1e-4)
+    np.testing.assert_allclose(found.layer_change[:-1], change, rtol=1e-4)
+
+
+def test_what_cannot_be_profiled(bundled: Any, tiny: Any) -> None:
+    from infogeo_adapters.models.evaluate import layer_profile
+
+    with pytest.raises(TextError, match="empty text"):
+        layer_profile(bundled.model, bundled.tokenizer, "")
+    with pytest.raises(ArgumentError, match="max_tokens: found 513"):
+        layer_profile(bundled.model, bundled.tokenizer, PARAGRAPHS, context=513)
+    bert = tiny("bert")
+    with pytest.raises(ArgumentError, match="is an encoder; only causal"):
+        layer_profile(bert.model, bert.tokenizer, PARAGRAPHS)
+
+
+def test_the_model_card_is_of_the_weights_that_ship_and_they_beat_the_n_gram_of_the_full_text() -> None:
+    page = Path(__file__).parent.parent / "docs" / "bundled_model.md"
+    if not page.is_file():
+        pytest.skip("docs/ is not beside tests/; run from a checkout")
+    from infogeo_adapters.models.install import digest
+
+    block = page.read_text(encoding="utf-8").partition("<!-- measured -->")[2].partition("<!-- /measured -->")[0]
+    table = [[c.strip() for c in line.strip("| ").split("|")] for line in block.splitlines() if line.startswith("| ")]
+    start = next(i for i, row in enumerate(table) if row[0] == "bits per byte")
+    bits = {row[0]: [float(c) for c in row[1:]] for row in table[start + 2 :] if len(row) == len(table[start])}
+    own = bits["bundled, half a context or more before each token"]
+    grams = {n: v for name, v in bits.items() if (n := re.match(r"Kneser-Ney 4-gram, ([\d,]+) tokens", name))}
+    counts = {int(match[1].replace(",", "")): values for match, values in grams.items()}
+    data = models.bundled_recipe()["data"]
+    assert max(counts) > 0.98 * data["tokens"], "the n-gram with which the model is compared has seen the full text"
+    assert len(own) == len(counts[max(counts)]) >= 1
+    assert all(a < b for a, b in zip(own, counts[max(counts)], strict=True)), (own, counts[max(counts)])
+    assert digest(models.bundled_path() / "model.safetensors") in block, "measured on other weights"
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_tokenizer_round_trips_any_text(bundled: Any, text: str) -> None:
@@ -352,13 +423,13 @@ def test_score_guards(bundled: Any) -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run folder as the training script leaves it, of 20 steps, with the bundled tokenizer."""
-    from infogeo_adapters.models.install import COPIED
+    from infogeo_adapters.models.install import NETWORK, TOKENIZER
 
     folder = tmp_path / "run"
     for step in (0, 10, 20):
         place = folder / "checkpoints" / f"step-{step:06d}"
         place.mkdir(parents=True)
-        for name in (*COPIED, "tokenizer_config.json"):
+        for name in (*NETWORK, *TOKENIZER):
             shutil.copy(models.bundled_path() / name, place / name)
     shutil.copytree(folder / "checkpoints" / "step-000000", folder / "tokenizer")
     settings = {"steps": 40, "tokens_per_step": 64, "text": "story.txt", "text_bytes": 5}
@@ -376,7 +447,10 @@ def test_install_writes_a_whole_model_and_drops_old_checkpoints(run: Path, tmp_p
     from infogeo_adapters.models.install import main
 
     target = tmp_path / "package"
-    (target / "checkpoints" / "step-000007").mkdir(parents=True)
+    for stale in ("checkpoints/step-000007/config.json", "checkpoints/step-000010/tokenizer.json",
+                  "checkpoints/step-000010/model.safetensors.partial", "bundled/generation_config.json"):
+        (target / stale).parent.mkdir(parents=True, exist_ok=True)
+        (target / stale).write_text("{}")
     (tmp_path / "story.txt").write_text("hello")
     arguments = [
         "--run",
@@ -395,7 +469,14 @@ def test_install_writes_a_whole_model_and_drops_old_checkpoints(run: Path, tmp_p
     assert first == {p.relative_to(target).as_posix(): p.read_bytes() for p in target.rglob("*") if p.is_file()}
     assert {p.stat().st_mode & 0o777 for p in target.rglob("*") if p.is_file()} == {0o644}
     assert sorted(p.name for p in (target / "checkpoints").iterdir()) == ["step-000000", "step-000010"]
+    for name, files in (
+        ("bundled", {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}),
+        ("checkpoints/step-000000", {"config.json", "model.safetensors"}),
+        ("checkpoints/step-000010", {"config.json", "model.safetensors"}),
+    ):
+        assert {p.name for p in (target / name).iterdir()} == files, "one tokenizer, and nothing stays behind"
     recipe = json.loads((target / "recipe.json").read_text())
+    assert set(recipe["files_sha256"]) == {n for n in first if n.startswith(("bundled/", "checkpoints/"))}
     assert recipe["bundled_step"] == 20
     assert not recipe["finished"]
     assert recipe["data"]["tokens_trained_on"] == 20 * 64

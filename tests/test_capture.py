@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import inspect
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -185,6 +189,40 @@ def test_a_model_that_cannot_mask_runs_equal_lengths_only(tiny):
         same(acts, capture_activations(model, text, attention=False))
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_models_own_padded_batch_gives_the_same(any_model, side):
+    model = any_model.model
+    part = model.get_encoder() if any_model.kind == "encoder-decoder" else model
+    parameters = inspect.signature(part.forward).parameters
+    absolute = any(isinstance(m, torch.nn.Embedding) and "position" in n for n, m in part.named_modules())
+    if side == "left" and absolute and "position_ids" not in parameters:
+        pytest.skip(f"padding moves tokens to other positions, and the encoder of {type(model).__name__} takes none")
+    together = capture_activations(any_model, TEXTS, attention=False)
+    longest = max(len(a.tokens) for a in together)
+    ids = torch.full((len(TEXTS), longest), 3)
+    mask = torch.zeros_like(ids)
+    places = []
+    for row, acts in enumerate(together):
+        first = longest - len(acts.tokens) if side == "left" else 0
+        places.append(slice(first, first + len(acts.tokens)))
+        ids[row, places[-1]] = torch.tensor(acts.token_ids)
+        mask[row, places[-1]] = 1
+    more = {}
+    if "position_ids" in parameters:
+        more["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        own = part(input_ids=ids, attention_mask=mask, output_hidden_states=True, **more).hidden_states
+    final_norm = FINAL_NORM.get(model.config.model_type)
+    for row, (acts, place) in enumerate(zip(together, places, strict=True)):
+        states = [torch.tensor(s) for s in acts.hidden_states]
+        if final_norm is not None:
+            with torch.no_grad():
+                states[-1] = model.get_submodule(final_norm)(states[-1])
+        assert len(states) == len(own)
+        for layer, (mine, theirs) in enumerate(zip(states, own, strict=True)):
+            assert close(mine.numpy(), theirs[row, place].numpy()), (row, layer)
+
+
 # Families with something special
 
 
@@ -319,6 +357,40 @@ def test_training_mode_dropout_and_implementation_come_back(make_tiny, restored,
 
 
 @pytest.mark.parametrize("attention", [True, False])
+def test_threads_take_turns_on_one_model(make_tiny, restored, attention, monkeypatch):
+    network, tokenizer = make_tiny("llama")
+    network.train()
+    restored(network)
+    model = load_model(network, tokenizer=tokenizer)
+    wanted = {t: capture_activations(model, t, attention=attention) for t in TEXTS}
+    model = load_model(copy.deepcopy(network), tokenizer=tokenizer)  # nothing is known of this one yet
+    restored(model.model)
+    real, running, most = forward.run_model, 0, 0
+
+    def slow(*args: Any, **more: Any) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.002)  # long enough for the others to come in, if nothing held them
+        try:
+            return real(*args, **more)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(forward, "run_model", slow)
+
+    def captures(k: int) -> list[Any]:
+        return [capture_activations(model, TEXTS[(k + i) % 5], attention=attention) for i in range(10)]
+
+    with ThreadPoolExecutor(3) as pool:
+        results = [acts for many in pool.map(captures, range(3)) for acts in many]
+    assert len(results) == 30
+    assert most == 1
+    for acts in results:
+        same(acts, wanted[acts.text])
+
+
+@pytest.mark.parametrize("attention", [True, False])
 def test_an_error_in_the_model_leaves_no_hooks(make_tiny, restored, attention, monkeypatch):
     model, tokenizer = make_tiny("gpt2")
     loaded = load_model(model, tokenizer=tokenizer)
@@ -356,6 +428,50 @@ def test_a_changed_model_is_noticed(make_tiny):
     model.config.n_layer = 2
     with pytest.raises(ModelError, match="2 blocks ran, 3 did at loading"):
         capture_activations(loaded, TEXTS[0], attention=False)
+
+
+def test_the_hash_of_a_capture_is_that_of_the_weights_it_ran_on(folders):
+    model = load_model(folders("gpt2"))
+    before = capture_activations(model, TEXTS[0], attention=False)
+    assert before.source.content_hash == model.source.content_hash
+    weight = model.model.transformer.h[1].mlp.c_fc.weight
+    with torch.no_grad():
+        weight[0, 0] += 1
+    after = capture_activations(model, TEXTS[:2], attention=False)
+    assert not close(before.hidden_states, after[0].hidden_states)
+    by_object = load_model(model.model, tokenizer=model.tokenizer).source.content_hash
+    assert [a.source.content_hash for a in after] == [by_object, by_object]
+    assert by_object != before.source.content_hash
+    assert capture_background(model, "the old man").source.content_hash == by_object
+    with torch.no_grad():
+        model.model.load_state_dict({n: t + 1 for n, t in model.model.state_dict().items()})
+    third = capture_activations(model, TEXTS[0]).source.content_hash
+    assert third not in (before.source.content_hash, by_object)
+    model.model.transformer.h[1].mlp.c_fc.weight = torch.nn.Parameter(weight.detach() * 2)
+    assert capture_activations(model, TEXTS[0]).source.content_hash not in (third, by_object)
+
+
+def test_weights_that_stay_are_hashed_once(folders, monkeypatch):
+    from infogeo_adapters.transformers import loading
+
+    count = 0
+    real = loading._hash_state
+
+    def counted(network: Any) -> str:
+        nonlocal count
+        count += 1
+        return real(network)
+
+    monkeypatch.setattr(loading, "_hash_state", counted)
+    model = load_model(folders("gpt2"))
+    for _ in range(3):
+        capture_activations(model, TEXTS[0])
+    assert count == 0
+    with torch.no_grad():
+        model.model.transformer.wte.weight.mul_(1.5)
+    for _ in range(3):
+        capture_activations(model, TEXTS, batch_tokens=20)
+    assert count == 1
 
 
 def test_number_formats(folders):

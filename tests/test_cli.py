@@ -9,11 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from infogeo.errors import ConvergenceError
+from infogeo.results import Source
+from infogeo.words import DistanceMatrix
+from infogeo_adapters.analysis import Reading
 from infogeo_adapters.cli import main
 from infogeo_adapters.files import read_graph
+from infogeo_adapters.relations import Context, find_attention
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
 
@@ -157,20 +162,65 @@ def test_compare_ends_with_its_finding(capsys: Capture) -> None:
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert rows[0][:2] == ["statistic", "value"]
     assert [r[0] for r in rows[1:]] == [
-        "spearman", "kendall", "mantel", "edge_jaccard", "spanning_tree_overlap",
+        "spearman", "kendall", "partial_spearman", "word_order", "mantel", "partial_mantel", "edge_jaccard",
+        "spanning_tree_overlap",
     ]
     assert main(["compare", TEXT, *FAST, "--alpha", "1e-6", "--permutations", "99"]) == 1  # p >= 1/100
     out, err = capsys.readouterr()
     assert "mantel" in out
-    assert "no agreement with attention at level 1e-06" in err
+    assert "no agreement with attention beyond word order at level 1e-06" in err
 
 
 def test_compare_with_every_head(capsys: Capture) -> None:
     code = main(["compare", TEXT, *FAST, "--heads", "--json", "-q", "--permutations", "19"])
     found = json.loads(capsys.readouterr().out)
-    mantel = [c for c in found["items"] if c["statistic"] == "mantel"]
+    mantel = [c for c in found["items"] if c["statistic"] == "partial_mantel"]
     assert {(c["layer"], c["head"]) for c in mantel} == {(b, h) for b in range(1, 7) for h in range(1, 6)}
     assert code == (0 if min(c["p_value"] for c in mantel) <= 0.05 else 1)
+
+
+@pytest.fixture
+def word_order_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances that are |i - j| and nothing else, whatever the model says."""
+
+    def by_position(context: Context, layer: int) -> DistanceMatrix:
+        x = np.arange(len(context.activations.words), dtype=float)
+        return DistanceMatrix(values=np.abs(np.subtract.outer(x, x)), words=context.activations.words, measure="steps",
+                              symmetric=True, metric=True, layer=layer, source=Source())
+
+    monkeypatch.setattr(Reading, "distances", lambda self: by_position(self.context, self.layer))
+
+
+@pytest.mark.usefixtures("word_order_alone")
+def test_word_order_is_no_agreement(tmp_path: Path, capsys: Capture) -> None:
+    # Such a distance had a Mantel test with p < 0.05 in every sentence, and compare ended with 0.
+    assert main(["compare", TEXT, *FAST, "--json", "--permutations", "99"]) == 1
+    out, err = capsys.readouterr()
+    found = {c["statistic"]: c for c in json.loads(out)["items"]}
+    assert found["mantel"]["p_value"] <= 0.05
+    assert found["word_order"]["value"] == pytest.approx(found["spearman"]["value"])
+    assert "partial_mantel" not in found
+    assert "same for all pairs that stand equally far apart in the text" in err
+    assert "no agreement with attention beyond word order at level 0.05" in err
+    path = tmp_path / "lines.txt"
+    path.write_text("The dog saw a cat.\nShe ran home because it was late.\nHe gave the boy an apple.\n")
+    assert main(["compare", "--file", str(path), "--lines", *FAST, "--json", "-q"]) == 1
+    found = {c["statistic"]: c for c in json.loads(capsys.readouterr().out)["items"]}
+    assert found["spearman"]["interval"][0] > 0
+
+
+def test_agreement_beyond_word_order_ends_with_zero(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def from_attention(self: Reading) -> DistanceMatrix:
+        near = find_attention("average")(self.activations, self.layer).symmetrized().values
+        values = 1 - near
+        np.fill_diagonal(values, 0.0)
+        return DistanceMatrix(values=values, words=self.activations.words, measure="planted", symmetric=True,
+                              metric=False, layer=self.layer, source=Source())
+
+    monkeypatch.setattr(Reading, "distances", from_attention)
+    assert main(["compare", TEXT, *FAST, "--json", "-q", "--permutations", "99"]) == 0
+    found = {c["statistic"]: c for c in json.loads(capsys.readouterr().out)["items"]}
+    assert found["partial_mantel"]["value"] == pytest.approx(1.0)
 
 
 def test_compare_line_by_line(tmp_path: Path, capsys: Capture) -> None:
@@ -183,8 +233,8 @@ def test_compare_line_by_line(tmp_path: Path, capsys: Capture) -> None:
     assert {c["unit"] for c in found} == {"sentences"}
     assert {c["level"] for c in found} == {0.9}
     assert all(c["interval"] is not None for c in found)
-    (spearman,) = [c for c in found if c["statistic"] == "spearman"]
-    assert code == (0 if spearman["interval"][0] > 0 else 1)
+    (partial,) = [c for c in found if c["statistic"] == "partial_spearman"]
+    assert code == (0 if partial["interval"][0] > 0 else 1)
     assert "reading text 3 of 3" in err
 
 
@@ -206,7 +256,7 @@ def test_the_text_comes_from_one_place(capsys: Capture, tmp_path: Path) -> None:
     assert "both were given" in failed(capsys, "graph", TEXT, "--file", str(path))
     for command in ("report", "graph", "compare"):
         for empty in ("", "   ", "\n"):
-            assert "text is empty" in failed(capsys, command, empty)
+            assert "text: found" in failed(capsys, command, empty)
 
 
 def test_a_file_and_stdin_read_alike(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +281,7 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path: Path, capsys: Capture) -> N
     assert "latin.txt is not UTF-8: byte 7 is 0xe9" in err
     for option in ("--background", "--corpus"):
         assert "byte 7" in failed(capsys, "graph", TEXT, option, str(path))
-    assert "lone surrogate" in failed(capsys, "graph", "caf\udce9")
+    assert "half a surrogate pair" in failed(capsys, "graph", "caf\udce9")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, capsys: Capture) -> None:
@@ -295,13 +345,49 @@ def test_every_error_of_ours_ends_with_two(capsys: Capture, monkeypatch: pytest.
     assert "infogeo: did not converge" in failed(capsys, "graph", TEXT)
 
 
-def test_an_error_of_the_programmer_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_programmer_is_not_hidden(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError
 
     monkeypatch.setattr("infogeo_adapters.transformers.loading.load_model", bug)
-    with pytest.raises(ZeroDivisionError):
-        main(["graph", TEXT, "-q"])
+    assert main(["graph", TEXT, "-q"]) == 2  # not 1, which is a finding
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" in err
+    assert "in bug" in err
+    assert err.splitlines()[-1].startswith("infogeo: this is an error in infogeo itself; please report it")
+
+
+def test_a_reader_who_leaves_early_is_no_error() -> None:
+    code = (
+        "import sys; from infogeo_adapters import cli\n"
+        "cli._inputs = lambda *_: 'x'\n"
+        "def loop(*_, **__):\n"
+        "    for _ in range(100): print('x' * 9000)\n"
+        "    return {}\n"
+        "cli._rule = loop\n"
+        "sys.exit(cli.main(['graph', 'some text', '-q']))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env=environment()) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(timeout=120) == 141
+    assert err == ""
+
+
+def test_output_that_is_flushed_only_at_the_end_is_no_error_either() -> None:
+    with subprocess.Popen([sys.executable, "-m", "infogeo_adapters", "--help"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(timeout=120) == 141
+    assert err == ""
 
 
 # help
@@ -354,7 +440,7 @@ def test_it_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "infogeo_adapters", "graph", ""], capture_output=True, text=True,
                           env=environment(), check=False)
     assert done.returncode == 2
-    assert "text is empty" in done.stderr
+    assert "found an empty text, wanted at least one word" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -23,12 +23,14 @@ from infogeo import (
     mantel_test,
     minimum_spanning_tree,
     nearest_neighbor_graph,
+    partial_mantel_test,
     spanning_tree_overlap,
     spearman,
     top_edge_jaccard,
     top_edges,
 )
 from infogeo import _resampling as resampling
+from infogeo.comparison import STATISTICS
 from infogeo.errors import ArgumentError, DomainError
 from infogeo.results import Source
 
@@ -106,7 +108,8 @@ def test_fewer_than_three_words_have_no_coefficient(coefficient, n):
 
 
 SIDES = [
-    *COEFFICIENTS, spanning_tree_overlap, lambda a, b: top_edge_jaccard(a, b, 1), lambda a, b: compare_graphs(a, [b]),
+    *COEFFICIENTS, partial_mantel_test, spanning_tree_overlap,
+    lambda a, b: top_edge_jaccard(a, b, 1), lambda a, b: compare_graphs(a, [b]),
 ]  # fmt: skip
 
 
@@ -228,6 +231,128 @@ def test_an_unknown_alternative_is_refused():
         mantel_test(d, d, alternative="larger")
 
 
+# ---- beyond word order
+
+
+def slow_partial(x, y):
+    """Correlation of what is left of the ranks after a regression on an indicator of every |i - j|."""
+    n = len(x.words)
+    first, second = np.triu_indices(n, 1)
+    lags = second - first
+    design = (lags[:, None] == np.arange(1, n)).astype(float)
+    left = []
+    for values in (-triangle(x), triangle(y)):
+        ranks = stats.rankdata(values)
+        left.append(ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0])
+    return left[0] @ left[1] / np.sqrt((left[0] @ left[0]) * (left[1] @ left[1]))
+
+
+@settings(deadline=None, max_examples=30)
+@given(SEEDS, st.integers(4, 10), st.sampled_from([None, 4]))
+def test_the_partial_coefficient_is_that_of_a_regression_on_every_step_apart(seed, n, levels):
+    rng = np.random.default_rng(seed)
+    d, a = random_distances(n, rng, levels=levels), random_affinities(n, rng, levels=levels)
+    try:
+        found = partial_mantel_test(d, a, permutations=1)
+    except DomainError:
+        assert levels is not None
+        return
+    assert found.value == pytest.approx(slow_partial(d, a), abs=1e-10)
+    assert (found.statistic, found.n, found.unit) == ("partial_mantel", n * (n - 1) // 2, "word pairs")
+    assert found.source.options["given"] == "word order"
+
+
+def test_the_p_value_of_the_partial_coefficient_takes_residuals_again_after_each_permutation():
+    rng = np.random.default_rng(12)
+    n = 5
+    d, a = random_distances(n, rng), random_affinities(n, rng)
+    first, second = np.triu_indices(n, 1)
+    lags = second - first
+
+    def residuals(values):
+        return values - np.array([values[lags == k].mean() for k in range(1, n)])[lags - 1]
+
+    square = np.zeros((n, n))
+    square[first, second] = residuals(stats.rankdata(-triangle(d)))
+    square += square.T
+    other = residuals(stats.rankdata(triangle(a)))
+    values = []
+    for order in itertools.permutations(range(n)):
+        again = residuals(square[np.ix_(order, order)][first, second])
+        values.append(again @ other / np.linalg.norm(again))
+    expected = np.mean(np.array(values) >= values[0] - 1e-9)
+    assert partial_mantel_test(d, a).p_value == pytest.approx(expected, abs=1e-12)
+    less = np.mean(np.array(values) <= values[0] + 1e-9)
+    assert partial_mantel_test(d, a, alternative="less").p_value == pytest.approx(less, abs=1e-12)
+
+
+def steps_apart(n):
+    return np.abs(np.subtract.outer(np.arange(float(n)), np.arange(float(n))))
+
+
+@pytest.mark.parametrize("function", [lambda k: k, np.sqrt, lambda k: 1.0 * (k > 1), lambda k: k % 3])
+def test_distances_that_are_word_order_alone_do_not_agree_beyond_it(function):
+    # The review's finding: a distance of |i - j| agreed with the attention of every sentence.
+    rng = np.random.default_rng(0)
+    apart = steps_apart(12)
+    noise = rng.random((12, 12)) * 0.3
+    d, a = distances(function(apart)), affinities(np.exp(-apart) + noise + noise.T)
+    table = compare_graphs(d, [a])
+    assert {c.statistic for c in table} >= {"mantel", "word_order", "spearman"}
+    assert not {c.statistic for c in table} & {"partial_mantel", "partial_spearman"}
+    reason = "is the same for all pairs that stand equally far apart in the text"
+    assert table.undefined == (f"partial_spearman and partial_mantel: some_distance {reason}",)
+    with pytest.raises(DomainError, match="equally far apart in the text: beyond word order there is nothing"):
+        partial_mantel_test(d, a)
+    with pytest.raises(DomainError, match="attention is the same for all pairs that stand equally far apart"):
+        partial_mantel_test(random_distances(12, rng), affinities(np.exp(-apart)))
+    if function(9.0) == 9.0:
+        (word_order,) = [c for c in table if c.statistic == "word_order"]
+        assert word_order.value == pytest.approx(spearman(d, a).value)
+        assert word_order.left == "closeness in the text"
+        assert next(c for c in table if c.statistic == "mantel").p_value < 0.01
+
+
+@pytest.mark.parametrize("shape", [lambda k: np.exp(-k), lambda k: 1.0 * (k == 1)], ids=["decaying", "adjacent"])
+def test_unrelated_sides_that_both_follow_word_order_are_seldom_found_to_agree_beyond_it(shape):
+    rng = np.random.default_rng(3)
+    apart = steps_apart(12)
+    plain = partial = 0
+    for _ in range(100):
+        one, other = (np.triu(0.1 * rng.normal(size=(12, 12)), 1) for _ in range(2))
+        near = shape(apart)
+        d, a = distances(2 * (apart > 0) - near * (apart > 0) + one + one.T), affinities(2 + near + other + other.T)
+        options = {"permutations": 99, "rng": rng}
+        plain += mantel_test(d, a, **options).p_value <= 0.05
+        partial += partial_mantel_test(d, a, **options).p_value <= 0.05
+    assert plain > 90
+    assert partial <= 12  # a straight line in the ranks of |i - j| in place of a factor gives 34 to 80
+
+
+def test_a_relation_planted_beyond_word_order_is_found():
+    rng = np.random.default_rng(4)
+    apart, points = steps_apart(14), rng.normal(size=14)
+    between = np.abs(np.subtract.outer(points, points))
+    noise = rng.random((14, 14))
+    d = distances(apart / 5 + between)
+    a = affinities(np.exp(-apart) + np.exp(-between) + 0.1 * (noise + noise.T))
+    found = partial_mantel_test(d, a)
+    assert found.p_value == 1 / 1000
+    assert found.value > 0.5
+    assert partial_mantel_test(d, affinities(3 - a.values)).value == pytest.approx(-found.value)
+
+
+def test_word_types_have_no_order_to_take_out():
+    rng = np.random.default_rng(5)
+    d = dataclasses.replace(random_distances(6, rng), level="type")
+    a = dataclasses.replace(random_affinities(6, rng), level="type")
+    with pytest.raises(ArgumentError, match="types have no order"):
+        partial_mantel_test(d, a)
+    table = compare_graphs(d, [a])
+    assert [c.statistic for c in table] == ["spearman", "kendall", "mantel", "edge_jaccard", "spanning_tree_overlap"]
+    assert table.undefined == ("partial_spearman, partial_mantel and word_order: word types have no order",)
+
+
 # ---- edges and trees
 
 
@@ -322,14 +447,18 @@ def test_the_table_has_what_the_single_functions_say(n, directed, levels):
     wanted = []
     for head in heads:
         m = min(n - 1, int((np.triu(head.values + head.values.T, 1) > 0).sum()))
-        wanted += [spearman(d, head), kendall(d, head), mantel_test(d, head, permutations=99, rng=11)]
+        partial = partial_mantel_test(d, head, permutations=99, rng=11)
+        steps = dataclasses.replace(line(*range(n)), measure="closeness in the text", source=d.source)
+        wanted += [spearman(d, head), kendall(d, head), dataclasses.replace(partial, statistic="partial_spearman")]
+        wanted += [dataclasses.replace(spearman(steps, head), statistic="word_order")]
+        wanted += [mantel_test(d, head, permutations=99, rng=11), partial]
         wanted += [top_edge_jaccard(d, head, m), spanning_tree_overlap(d, head)]
     assert len(table) == len(wanted)
     for found, one in zip(table, wanted, strict=True):
         for name in ("statistic", "n", "unit", "left", "reference", "layer", "head"):
             assert getattr(found, name) == getattr(one, name)
         assert found.value == pytest.approx(one.value, abs=1e-12)
-        if one.statistic == "mantel":
+        if one.statistic in ("mantel", "partial_mantel"):
             assert found.p_value == one.p_value
             assert found.source.options["permutations"] == one.source.options["permutations"]
 
@@ -357,8 +486,8 @@ def test_a_head_that_agrees_stands_out_from_noise():
     d = line(*rng.random(15))
     table = compare_graphs(d, [kernel_of(d, name="good"), *heads_of(15, rng)])
     good = [c for c in table if c.reference == "good"]
-    assert all(c.value == pytest.approx(1.0) for c in good)
-    assert [c.p_value for c in good if c.p_value is not None] == [1 / 1000] * 3
+    assert all(c.value == pytest.approx(1.0) for c in good if c.statistic != "word_order")
+    assert [c.p_value for c in good if c.p_value is not None] == [1 / 1000] * 4
     noise = [c.p_value for c in table if c.reference != "good" and c.p_value is not None]
     assert np.mean(noise) > 0.2
 
@@ -366,7 +495,7 @@ def test_a_head_that_agrees_stands_out_from_noise():
 def test_without_permutations_there_are_no_p_values_and_no_mantel_rows():
     rng = np.random.default_rng(9)
     table = compare_graphs(random_distances(5, rng), heads_of(5, rng, count=1), permutations=0)
-    assert [c.statistic for c in table] == ["spearman", "kendall", "edge_jaccard", "spanning_tree_overlap"]
+    assert tuple(c.statistic for c in table) == STATISTICS
     assert all(c.p_value is None for c in table)
     assert all("permutations" not in c.source.options for c in table)
 
@@ -388,18 +517,18 @@ def test_what_is_undefined_is_left_out_and_listed_with_its_reason():
     table = compare_graphs(d, [flat, nothing, kernel_of(d, name="good")])
     assert [c.statistic for c in table if c.reference == "flat"] == ["edge_jaccard", "spanning_tree_overlap"]
     assert [c for c in table if c.reference == "nothing"] == []
-    assert len([c for c in table if c.reference == "good"]) == 5
+    assert len([c for c in table if c.reference == "good"]) == 8
     assert table.undefined == (
-        "spearman, kendall and mantel: flat is the same for all pairs",
-        "spearman, kendall and mantel: nothing is the same for all pairs",
+        "rank correlations: flat is the same for all pairs",
+        "rank correlations: nothing is the same for all pairs",
         "edge_jaccard and spanning_tree_overlap: nothing is zero for all pairs",
     )
     assert "3 undefined" in table.summary()
     assert all(math.isfinite(c.value) for c in table)
     json.loads(table.to_json())
     constant = compare_graphs(distances(np.ones((4, 4)) - np.eye(4)), [kernel_of(d)])
-    assert {c.statistic for c in constant} == {"edge_jaccard", "spanning_tree_overlap"}
-    assert constant.undefined == ("spearman, kendall and mantel: some_distance is the same for all pairs",)
+    assert {c.statistic for c in constant} == {"word_order", "edge_jaccard", "spanning_tree_overlap"}
+    assert constant.undefined == ("rank correlations: some_distance is the same for all pairs",)
 
 
 def test_tables_are_reproducible_and_the_seed_is_recorded():
@@ -454,12 +583,14 @@ def test_means_are_over_sentences_and_intervals_resample_sentences():
     table = compare_over_sentences(sentences, resamples=4000, rng=5)
     assert table.undefined == ()
     assert [(c.statistic, c.head) for c in table] == [
-        (s, h) for h in (1, 2) for s in ("spearman", "kendall", "edge_jaccard", "spanning_tree_overlap")
+        (s, h) for h in (1, 2) for s in STATISTICS
     ]
     for c in table:
         single = {
             "spearman": spearman, "kendall": kendall, "spanning_tree_overlap": spanning_tree_overlap,
             "edge_jaccard": lambda d, a: top_edge_jaccard(d, a, len(d.words) - 1),
+            "partial_spearman": lambda d, a: partial_mantel_test(d, a, permutations=1),
+            "word_order": lambda d, a: spearman(line(*range(len(d.words))), a),
         }[c.statistic]  # fmt: skip
         values = np.array([single(d, heads[c.head - 1]).value for d, heads in sentences])
         assert c.value == pytest.approx(values.mean(), abs=1e-12)
@@ -508,7 +639,7 @@ def test_sentences_that_say_nothing_are_left_out_and_listed():
     assert counts["spearman", 2] == counts["edge_jaccard", 1] == 4
     assert all(c.interval[0] <= c.value <= c.interval[1] for c in table)
     assert table.undefined == (
-        "sentence 1: spearman, kendall and mantel: head 0 is the same for all pairs",
+        "sentence 1: rank correlations: head 0 is the same for all pairs",
         "sentence 4: 2 words, wanted at least three",
     )
     wanted = np.mean([spearman(d, heads[0]).value for i, (d, heads) in enumerate(sentences) if i not in (1, 4)])
@@ -535,10 +666,27 @@ def test_resamples_are_reproducible_and_recorded():
     assert source.model == SOURCE.model
 
 
-def test_an_edge_count_beyond_a_short_sentence_means_all_its_pairs():
-    sentences = corpus(3, np.random.default_rng(6), n=4, heads=1)
-    table = compare_over_sentences(sentences, edges=50, resamples=20)
-    assert [c.value for c in table if c.statistic == "edge_jaccard"] == [1.0]
+def test_an_edge_count_that_takes_every_pair_of_a_short_sentence_leaves_it_out():
+    sentences = [*corpus(3, np.random.default_rng(6), n=6, heads=1), *corpus(2, np.random.default_rng(6), n=4, heads=1)]
+    table = compare_over_sentences(sentences, edges=6, resamples=20)
+    (jaccard,) = [c for c in table if c.statistic == "edge_jaccard"]
+    assert jaccard.n == 3
+    assert jaccard.value == pytest.approx(np.mean([top_edge_jaccard(d, h, 6).value for d, (h,) in sentences[:3]]))
+    assert table.undefined == tuple(
+        f"sentence {i}: edge_jaccard: 6 pairs of words, wanted more than 6" for i in (3, 4)
+    )
+    assert {c.n for c in table if c.statistic != "edge_jaccard"} == {5}
+
+
+def test_what_is_defined_in_the_same_sentences_sees_the_same_resamples():
+    sentences = corpus(6, np.random.default_rng(9), heads=1)
+    pair = [(d, [h, dataclasses.replace(h, name="twin", head=2)]) for d, (h,) in sentences]
+    d, (h, twin) = pair[0]
+    pair[0] = (d, [h, twin, third := dataclasses.replace(h, name="third", values=np.ones_like(h.values))])
+    pair[1:] = [(d, [h, t, dataclasses.replace(h, name=third.name)]) for d, (h, t) in pair[1:]]
+    table = {(c.statistic, c.reference): c for c in compare_over_sentences(pair, resamples=99)}
+    assert table["spearman", "head 0"].interval == table["spearman", "twin"].interval
+    assert table["spearman", "third"].n == 5
 
 
 def test_sentences_must_be_alike():

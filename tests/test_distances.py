@@ -12,14 +12,22 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracles import (
+    WIDTH,
     categorical_distance,
     categorical_length,
     categorical_probs,
+    categoricals_at,
+    curve_length,
     diagonal_distance,
+    diagonal_length,
     exact,
+    half_plane_curve,
     half_plane_length,
+    half_plane_metric,
+    normals_at,
     random_batch,
     random_covariance,
+    shared_at,
     shared_distance,
     shared_length,
 )
@@ -145,61 +153,108 @@ def test_fisher_rao_of_categoricals_is_at_most_pi():
 # ----------------------------------------------------------------------------- Fisher-Rao as a length of curves
 
 
-@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 10.0, 1e3])
-def test_fisher_rao_of_diagonal_normals_is_the_length_of_the_geodesic(scale):
-    rng = RNG(0)
-    mean, std = rng.standard_normal(2) * scale, np.exp(rng.standard_normal(2))
-    length = half_plane_length(mean[0], std[0], mean[1], std[1])
-    p, q = (DiagonalGaussian([m], [s**2]) for m, s in zip(mean, std, strict=True))
-    assert float(fisher_rao_distance(p, q)) == pytest.approx(length, rel=1e-11)
-    vertical = DiagonalGaussian([mean[0]], [std[1] ** 2])
-    length = half_plane_length(mean[0], std[0], mean[0], std[1])
-    assert float(fisher_rao_distance(p, vertical)) == pytest.approx(length, rel=1e-11)
+DISTANCES = [1e-8, 1e-4, 1.0, 10.0, 50.0]
 
 
-def test_fisher_rao_of_diagonal_normals_is_a_product_of_half_planes():
-    x = random_batch(DiagonalGaussian, 2, RNG(1), d=5)
-    ends = (np.stack([p.mean, np.sqrt(p.var)], -1) for p in x)
-    parts = [half_plane_length(*a, *b) for a, b in zip(*ends, strict=True)]
-    assert float(fisher_rao_distance(x[0], x[1])) == pytest.approx(np.linalg.norm(parts), rel=1e-11)
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_fisher_rao_of_diagonal_normals_is_the_length_of_the_shortest_curve(distance, d):
+    p, q = normals_at(distance, d, RNG(d))
+    length = diagonal_length(p, q)
+    assert float(length) == pytest.approx(distance, rel=1e-6)
+    assert relative_error(fisher_rao_distance(p, q), length) < 1e-10
+    assert diagonal_length(p, q, detour=WIDTH * min(distance, 1.0)) > length * (1 + 1e-5)
 
 
-@pytest.mark.parametrize("scale", [1e-2, 1.0, 30.0])
-def test_fisher_rao_of_shared_covariance_is_the_length_of_a_curve_of_all_normals(scale):
-    rng = RNG(2)
-    x = SharedCovarianceGaussian(scale * rng.standard_normal((2, 4)), random_covariance(4, rng))
-    assert float(fisher_rao_distance(x[0], x[1])) == pytest.approx(shared_length(x[0], x[1]), rel=1e-10)
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("equal", ["means", "variances"])
+def test_fisher_rao_of_univariate_normals_along_the_axes(distance, equal):
+    """Straight up the half-plane sqrt(2) log(s2 / s1), and between equal variances 2 sqrt2 arsinh(t / 2 sqrt2)."""
+    p = DiagonalGaussian([0.0], [1.0])
+    if equal == "means":
+        q = DiagonalGaussian([0.0], [np.exp(2**0.5 * distance)])
+    else:
+        q = DiagonalGaussian([2 * 2**0.5 * np.sinh(distance / (2 * 2**0.5))], [1.0])
+    length = diagonal_length(p, q)
+    assert float(length) == pytest.approx(distance, rel=1e-6)
+    assert relative_error(fisher_rao_distance(p, q), length) < 1e-10
 
 
-@pytest.mark.parametrize("scale", [1e-2, 1.0, 3.0])
-def test_fisher_rao_of_categoricals_is_the_length_of_a_great_circle(scale):
-    logits = scale * RNG(3).standard_normal((2, 6))
-    x = Categorical.from_logits(logits)
-    length = categorical_length(*x.probs)
-    assert float(fisher_rao_distance(x[0], x[1])) == pytest.approx(length, rel=1e-10)
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("d", [1, 3])
+def test_fisher_rao_of_shared_covariance_is_the_length_of_a_curve_of_all_normals(distance, d):
+    p, q = shared_at(distance, d, RNG(d))
+    length = shared_length(p, q)
+    assert float(length) == pytest.approx(distance, rel=1e-6)
+    assert relative_error(fisher_rao_distance(p, q), length) < 1e-10
+    assert shared_length(p, q, detour=WIDTH * min(distance, 1.0)) > length * (1 + 1e-5)
 
 
-def test_fisher_rao_agrees_with_geomstats():
+@pytest.mark.parametrize("distance", [1e-8, 1e-4, 1.0, 3.0])
+def test_fisher_rao_of_categoricals_is_the_length_of_a_great_circle(distance):
+    p, q = categoricals_at(distance, RNG(3))
+    ends = categorical_probs(p), categorical_probs(q)
+    length = categorical_length(*ends)
+    assert float(length) == pytest.approx(distance, rel=1e-6)
+    assert relative_error(fisher_rao_distance(p, q), length) < 1e-10
+    assert categorical_length(*ends, detour=WIDTH * min(distance, 1.0)) > length * (1 + 1e-5)
+
+
+def test_the_oracle_of_lengths_notices_a_wrong_metric():
+    curve = half_plane_curve(mp.mpf(0), mp.mpf(1), mp.mpf(2), mp.mpf(3))
+    right = curve_length(curve, half_plane_metric)
+    wrong = curve_length(curve, lambda x, dx: (dx[0] ** 2 + dx[1] ** 2) / x[1] ** 2)
+    assert relative_error(half_plane_length(0.0, 1.0, 2.0, 3.0), right) < 1e-15
+    assert relative_error(wrong, right) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("mean1", "std1", "mean2", "std2"),
+    [
+        (0.0, 1e-150, 1e200, 1e-150), (0.0, 2.0**-537, 1.7e308, 1e-160), (-1.7e308, 1e-150, 1.7e308, 1e-150),
+        (1e308, 1e150, -1e308, 1e-150), (0.0, 1e-150, 0.0, 1e150), (0.0, 1e140, 1e120, 1e140),
+        (1e-160, 1e-150, -1e-160, 1e-150), (1e300, 1e150, 1.1e300, 1.1e150), (0.0, 1e150, 0.0, 1.0000001e150),
+    ],
+)  # fmt: skip
+def test_fisher_rao_of_normals_at_the_ends_of_float64(mean1, std1, mean2, std2):
+    """Right to 1e-13, without a warning (which would be an error), and in a batch as alone."""
+    p, q = DiagonalGaussian([mean1], [std1**2]), DiagonalGaussian([mean2], [std2**2])
+    truth = diagonal_distance(p, q)
+    for value in (fisher_rao_distance(p, q), fisher_rao_distance(q, p)):
+        assert relative_error(value, truth) < 1e-13
+    batch = DiagonalGaussian([[mean1], [mean2], [0.0]], [[std1**2], [std2**2], [1.0]])
+    values = fisher_rao_distance(batch[:, None], batch[None])
+    assert values[0, 1] == fisher_rao_distance(p, q)
+    assert not np.diagonal(values).any()
+    assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("spread", [0.03, 0.3, 1.0, 3.0])
+def test_fisher_rao_agrees_with_geomstats(spread):
+    """At scales where geomstats keeps its digits: it loses them below about 1e-4, and beyond about 20."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pytest.importorskip("geomstats", reason="needs the extra: pip install 'infogeo[geomstats]'")
         from geomstats.information_geometry.categorical import CategoricalDistributions
         from geomstats.information_geometry.normal import NormalDistributions
-    rng = RNG(4)
-    univariate = random_batch(DiagonalGaussian, 2, rng, d=1)
-    points = np.concatenate([univariate.mean, np.sqrt(univariate.var)], axis=-1)
-    assert float(fisher_rao_distance(*univariate)) == pytest.approx(
-        float(NormalDistributions(sample_dim=1).metric.dist(*points)), rel=1e-12
-    )
-    diagonal = random_batch(DiagonalGaussian, 2, rng, d=3)
-    points = np.concatenate([diagonal.mean, diagonal.var], axis=-1)
-    space = NormalDistributions(sample_dim=3, distribution_type="diagonal")
-    assert float(fisher_rao_distance(*diagonal)) == pytest.approx(float(space.metric.dist(*points)), rel=1e-12)
-    categorical = random_batch(Categorical, 2, rng, d=3)
-    space = CategoricalDistributions(4)
-    assert float(fisher_rao_distance(*categorical)) == pytest.approx(
-        float(space.metric.dist(*categorical.probs)), rel=1e-12
-    )
+    rng, n = RNG(4), 10
+    half_plane = NormalDistributions(sample_dim=1).metric.dist
+    x = random_batch(DiagonalGaussian, 2 * n, rng, d=1, spread=spread)
+    points = np.concatenate([x.mean, np.sqrt(x.var)], axis=-1)
+    np.testing.assert_allclose(fisher_rao_distance(x[:n], x[n:]), half_plane(points[:n], points[n:]), rtol=1e-9)
+    x = random_batch(DiagonalGaussian, 2 * n, rng, d=3, spread=spread)
+    points = np.concatenate([x.mean, x.var], axis=-1)
+    diagonal = NormalDistributions(sample_dim=3, distribution_type="diagonal").metric.dist
+    np.testing.assert_allclose(fisher_rao_distance(x[:n], x[n:]), diagonal(points[:n], points[n:]), rtol=1e-9)
+    x = random_batch(Categorical, 2 * n, rng, d=3, spread=spread)
+    sphere = CategoricalDistributions(4).metric.dist
+    np.testing.assert_allclose(fisher_rao_distance(x[:n], x[n:]), sphere(x[:n].probs, x[n:].probs), rtol=1e-9)
+    # with one covariance: univariate normals of variance one whose means are a Mahalanobis distance apart
+    x = random_batch(SharedCovarianceGaussian, 2 * n, rng, d=3, spread=spread)
+    shift = x.mean[:n] - x.mean[n:]
+    apart = np.sqrt(np.einsum("ni,ij,nj->n", shift, np.linalg.inv(x.cov), shift))
+    ends = np.stack([apart, np.ones(n)], axis=-1)
+    np.testing.assert_allclose(fisher_rao_distance(x[:n], x[n:]), half_plane(np.array([0.0, 1.0]), ends), rtol=1e-9)
 
 
 # --------------------------------------------------------------------------------- the other measures, 60 digits
@@ -404,7 +459,7 @@ def test_fisher_rao_is_at_most_the_root_of_jeffreys_and_at_least_the_hellinger_c
 @settings(max_examples=15, deadline=None)
 @pytest.mark.parametrize("f", [fisher_rao_distance, *RATIOS], ids=lambda f: f.name)
 def test_an_affine_map_of_the_samples_changes_nothing(f, seed):
-    """All but the Wasserstein distance depend on densities' ratios alone (Amari and Nagaoka 2000, section 2.2)."""
+    """All but the Wasserstein distance depend on densities' ratios alone (Amari and Nagaoka 2000)."""
     rng = RNG(seed)
     shift, scale = 10 * rng.standard_normal(3), np.exp(rng.standard_normal(3)) * rng.choice([-1, 1], 3)
     matrix = rng.standard_normal((3, 3)) + 3 * np.eye(3)
@@ -600,7 +655,9 @@ def test_array_kernels_take_torch_tensors():
     x, y = rng.standard_normal((2, 3, 5))
     for kernel, arguments in (
         (_kernels.root_differences, (a, b)), (_kernels.kl_terms, (a, b)), (_kernels.jensen_shannon_terms, (a, b)),
-        (_kernels.half_plane_distances, (x, np.exp(x), np.exp(y))), (_kernels.cosine_complements, (x, y)),
+        (_kernels.half_plane_distances, (x, y, np.exp(x), np.exp(y), np.exp(x) - np.exp(y))),
+        (_kernels.half_plane_distances, (1e300 * x, y, np.exp(x), 1e-200 * np.exp(y), np.exp(x))),
+        (_kernels.cosine_complements, (x, y)),
         (_kernels.log1p_excess, (np.exp(x),)),
     ):  # fmt: skip
         tensors = [torch.from_numpy(v.copy()) for v in arguments]

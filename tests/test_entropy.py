@@ -187,3 +187,25 @@ def test_profile_takes_the_entropy_of_a_word_at_its_last_token() -> None:
             tokens=profile.tokens, token_words=profile.token_words, words=profile.words, predicts="next",
             n_outcomes=2, source=profile.source,
         )
+
+
+def test_profile_takes_lists_and_keeps_read_only_copies() -> None:
+    fields = {
+        "entropy": np.zeros((2, 2), dtype=np.float32), "top_probability": np.ones((2, 2)),
+        "token_words": np.asarray([-1, 0], dtype=np.int32),
+    }  # fmt: skip
+    more = {
+        "top_tokens": (("a",) * 2,) * 2, "tokens": ("<s>", "a"), "words": ("a",), "predicts": "next", "n_outcomes": 3,
+        "source": Source(),
+    }  # fmt: skip
+    lists = {name: array.tolist() for name, array in fields.items()}
+    for made in (EntropyProfile(**fields, **more), EntropyProfile(**lists, **more)):
+        assert (made.entropy.dtype, made.top_probability.dtype, made.token_words.dtype) == (float, float, np.int64)
+        assert not any(getattr(made, name).flags.writeable for name in fields)
+    assert all(array.flags.writeable for array in fields.values())
+    with pytest.raises(DomainError, match="token_words: found dtype float64, wanted whole numbers"):
+        EntropyProfile(**{**fields, "token_words": [0.0, 1.0]}, **more)
+    with pytest.raises(DomainError, match="entropy: found dtype object, wanted real numbers"):
+        EntropyProfile(**{**fields, "entropy": np.zeros((2, 2)).astype(object)}, **more)
+    with pytest.raises(DomainError, match=r"entropy: entry \(0, 0\) is nan"):
+        EntropyProfile(**{**fields, "entropy": np.full((2, 2), np.nan)}, **more)

@@ -348,7 +348,10 @@ def test_readout_is_the_prediction_at_the_last_token_of_each_word():
     assert type(words.distribution) is Categorical
     np.testing.assert_allclose(words.distribution.log_probs, log_probs[[1, 4]], rtol=1e-13)
     assert words.observations.tolist() == [1, 1]
-    assert (words.layer, words.construction, words.details) == (2, "readout_categoricals", {"outcomes": 11})
+    assert 0 <= words.details["largest_correction"] < 1e-14
+    assert (words.layer, words.construction, words.details) == (
+        2, "readout_categoricals", {"outcomes": 11, "largest_correction": words.details["largest_correction"]},
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -358,6 +361,8 @@ def test_readout_takes_any_precision_and_normalizes_in_float64(dtype):
     words = readout_categoricals(activations, 1, log_probs)
     np.testing.assert_allclose(words.distribution.probs.sum(axis=1), 1, rtol=1e-14)
     np.testing.assert_allclose(words.distribution.log_probs, log_probs[1:].astype(np.float64), atol=0.01)
+    off = np.abs(np.exp(log_probs[1:].astype(np.float64)).sum(axis=1) - 1).max()
+    assert words.details["largest_correction"] == pytest.approx(off, rel=1e-6, abs=1e-15)
 
 
 def test_readout_of_masked_outcomes():
@@ -375,6 +380,9 @@ def test_readout_guards():
         readout_categoricals(activations, 1, np.exp(good))
     with pytest.raises(DomainError, match=r"at word 1 \('cat'\) sum to .*, wanted 1"):
         readout_categoricals(activations, 1, good + np.array([[0.0], [0.0], [0.5]]))
+    for dtype, off in ((np.float64, 1e-8), (np.float32, 1e-5), (np.float16, 0.02)):  # more than rounding
+        with pytest.raises(DomainError, match=r"sum to .*, wanted 1"):
+            readout_categoricals(activations, 1, (good + off).astype(dtype))
     with pytest.raises(ArgumentError, match="layer 7 does not exist"):
         readout_categoricals(activations, 7, good)
     with pytest.raises(DomainError, match="nan"):

@@ -439,6 +439,19 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+def test_an_interruption_between_making_a_file_and_writing_it_leaves_nothing_behind(tmp_path, monkeypatch):
+    make = os.open
+
+    def interrupted(*args, **options):
+        os.close(make(*args, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "x", b"1")
+    assert os.listdir(tmp_path) == []
+
+
 def test_modes_and_links_are_kept(tmp_path):
     path = tmp_path / "real.json"
     write_graph(small(), path)

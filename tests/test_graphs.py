@@ -12,6 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infogeo import (
+    AffinityMatrix,
+    Background,
+    DistanceMatrix,
+    LayerActivations,
+    PointMass,
+    Source,
+    WordDistributions,
+    WordGraph,
     distance_from_strength,
     minimum_spanning_tree,
     nearest_neighbor_graph,
@@ -20,7 +28,7 @@ from infogeo import (
     threshold_graph,
     top_edges,
 )
-from infogeo.errors import ArgumentError, DomainError
+from infogeo.errors import ArgumentError, DomainError, ShapeError
 
 SEEDS = st.integers(0, 2**32 - 1)
 LEVELS = st.sampled_from([None, 1, 2, 4])  # None: all values differ; few levels: many ties
@@ -385,3 +393,83 @@ def test_a_bare_array_is_refused(build):
 
     with pytest.raises(ArgumentError, match="DistanceMatrix or an AffinityMatrix, found Words"):
         build(Words())
+
+
+# ---- what the results make of the arrays they are given
+
+
+def fields_of(kind: type) -> dict[str, object]:
+    """Arguments of a small result, with lists of Python numbers for its arrays."""
+    if kind is DistanceMatrix:
+        return {"values": [[0, 1], [1, 0]], "words": ("a", "b"), "measure": "steps", "symmetric": True, "metric": True,
+                "source": Source()}  # fmt: skip
+    if kind is AffinityMatrix:
+        return {"values": [[0, 1], [1, 0]], "outside": [0, 1], "words": ("a", "b"), "name": "ones", "directed": True,
+                "source": Source()}  # fmt: skip
+    if kind is WordGraph:
+        return {"edges": [[0, 1]], "distance": [1], "weight": [2], "words": ("a", "b"), "directed": False,
+                "construction": "by hand", "measure": "steps", "source": Source()}  # fmt: skip
+    if kind is WordDistributions:
+        return {"words": ("a", "b"), "distribution": PointMass([[0.0], [1.0]]), "observations": [1, 2],
+                "level": "occurrence", "layer": 0, "construction": "by hand", "source": Source()}  # fmt: skip
+    if kind is Background:
+        return {"mean": [[0, 1]], "covariance": [[[1, 0], [0, 1]]], "fourth_moment": [3], "n_words": 5,
+                "source": Source()}  # fmt: skip
+    return {"text": "ab c", "words": ("ab", "c"), "word_spans": [[0, 2], [3, 4]], "tokens": ("<s>", "ab", "c"),
+            "token_ids": [0, 1, 2], "token_spans": [[0, 0], [0, 2], [3, 4]], "token_words": [-1, 0, 1],
+            "special": [True, False, False], "hidden_states": [[[0, 1]] * 3], "attention": [[[[1, 0, 0]] * 3]],
+            "attention_layers": (1,), "causal": True, "source": Source()}  # fmt: skip
+
+
+ARRAYS = {
+    DistanceMatrix: {"values": np.float64},
+    AffinityMatrix: {"values": np.float64, "outside": np.float64},
+    WordGraph: {"edges": np.int64, "distance": np.float64, "weight": np.float64},
+    WordDistributions: {"observations": np.int64},
+    Background: {"mean": np.float64, "covariance": np.float64, "fourth_moment": np.float64},
+    LayerActivations: {
+        "word_spans": np.int64, "token_ids": np.int64, "token_spans": np.int64, "token_words": np.int64,
+        "special": np.bool_, "hidden_states": np.float64, "attention": np.float64,
+    },
+}  # fmt: skip
+FIELDS = [pytest.param(k, n, d, id=f"{k.__name__}.{n}") for k, fields in ARRAYS.items() for n, d in fields.items()]
+
+
+@pytest.mark.parametrize(("kind", "name", "dtype"), FIELDS)
+def test_results_take_lists_and_turn_them_into_arrays(kind, name, dtype):
+    value = getattr(kind(**fields_of(kind)), name)
+    assert value.dtype == dtype
+    np.testing.assert_array_equal(value, fields_of(kind)[name])
+
+
+@pytest.mark.parametrize(("kind", "name", "dtype"), FIELDS)
+def test_results_keep_a_read_only_copy_and_leave_the_array_of_the_caller_alone(kind, name, dtype):
+    mine = np.array(fields_of(kind)[name], dtype=dtype)
+    view, before = mine[...], mine.copy()
+    kept = getattr(kind(**{**fields_of(kind), name: mine}), name)
+    assert mine.flags.writeable
+    view[...] = view == 0
+    np.testing.assert_array_equal(kept, before)
+    with pytest.raises(ValueError, match="read-only"):
+        kept[...] = 0
+
+
+@pytest.mark.parametrize(("kind", "name", "dtype"), FIELDS)
+def test_results_refuse_arrays_of_objects_text_and_ragged_rows(kind, name, dtype):
+    for bad in (object, "U5"):
+        with pytest.raises(DomainError, match=rf"{name}: found dtype .*, wanted"):
+            kind(**{**fields_of(kind), name: np.array(fields_of(kind)[name]).astype(bad)})
+    with pytest.raises(ShapeError, match=f"{name}: rows have different lengths"):
+        kind(**{**fields_of(kind), name: [[1, 0], [1]]})
+    if dtype == np.int64:
+        with pytest.raises(DomainError, match=f"{name}: found dtype float64, wanted whole numbers"):
+            kind(**{**fields_of(kind), name: np.array(fields_of(kind)[name], dtype=np.float64)})
+        huge = np.full(np.shape(fields_of(kind)[name]), 2**63, dtype=np.uint64)
+        with pytest.raises(DomainError, match=f"{name}: found 9223372036854775808, which int64 cannot hold"):
+            kind(**{**fields_of(kind), name: huge})
+
+
+def test_activations_keep_the_number_format_of_the_model():
+    states = np.zeros((1, 3, 2), dtype=np.float32)
+    made = LayerActivations(**{**fields_of(LayerActivations), "hidden_states": states})
+    assert made.hidden_states.dtype == np.float32

@@ -175,8 +175,10 @@ def test_what_cannot_be_read_out_is_refused() -> None:
         logit_lens(make_model("gpt2", seed=1), capture_activations(model, TEXT, attention=False))
 
 
-def test_a_bundled_model_is_less_sure_at_first_than_at_last() -> None:
+def test_the_last_layer_of_the_bundled_model_predicts_the_text_best() -> None:
     model = load_model()
-    profile = logit_lens(model, "Once upon a time there was a little girl who lived in a small house.")
-    assert profile.predicts == "next"
-    assert profile.entropy[-1].mean() < profile.entropy[2].mean()
+    acts = capture_activations(model, "Once upon a time there was a little girl who lived in a small house.")
+    assert logit_lens(model, acts).predicts == "next"
+    following = acts.token_ids[1:]
+    nats = [-read_out(model, acts, layer)[np.arange(len(following)), following].mean() for layer in range(7)]
+    assert min(nats[:-1]) > nats[-1] + 0.1  # what it was trained for; its entropy need not fall

@@ -66,7 +66,39 @@ def test_early_checkpoints(bundled, no_network):
     assert first.tokenizer.get_vocab() == bundled.tokenizer.get_vocab()
     assert np.abs(logits(first) - logits(bundled)).max() > 0.1
     last = load_model(f"bundled@{bundled_steps()[-1]}")
+    assert last.name == f"bundled@{bundled_steps()[-1]}"
     assert last.source.content_hash == bundled.source.content_hash
+
+
+def test_early_checkpoints_ship_without_a_tokenizer_and_take_that_of_the_bundled_model(
+    bundled, monkeypatch, tmp_path, no_network
+):
+    from infogeo_adapters import models
+    from infogeo_adapters.transformers import loading
+
+    step = f"step-{bundled_steps()[0]:06d}"
+    shutil.copytree(bundled_path(), tmp_path / "bundled")
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "checkpoints" / step).mkdir(parents=True, exist_ok=True)
+        shutil.copy(bundled_path(bundled_steps()[0]) / name, tmp_path / "checkpoints" / step / name)
+    shutil.copy(models.FOLDER / "recipe.json", tmp_path)
+    for module in (models, loading):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+    assert {p.name for p in bundled_path(0).iterdir()} == {"config.json", "model.safetensors"}
+    for model in ("bundled@0", bundled_path(0), str(bundled_path(0))):
+        assert load_model(model).tokenizer.get_vocab() == bundled.tokenizer.get_vocab()
+    assert load_model(tokenizer="bundled@0").tokenizer.get_vocab() == bundled.tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("name", ["bundled@x", "bundled@0", "bundled", "minilm"])
+def test_a_path_is_a_path_whatever_it_is_called(folders, tiny, monkeypatch, tmp_path, no_network, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="does not exist; give a folder"):
+        load_model(Path(name))
+    shutil.copytree(folders("gpt2"), tmp_path / name)
+    model = load_model(Path(name))
+    assert model.source.architecture == "GPT2LMHeadModel"
+    assert model.tokenizer.get_vocab() == tiny("gpt2").tokenizer.get_vocab()
 
 
 @pytest.mark.parametrize(
@@ -183,6 +215,20 @@ def test_the_context_length_of_t5_is_the_tokenizers(make_tiny):
     assert load_model(model, tokenizer=tokenizer).context_length is None
     tokenizer.model_max_length = 77
     assert load_model(model, tokenizer=tokenizer).context_length == 77
+
+
+def test_silence_ends_when_the_last_has_left():
+    from transformers.utils import logging
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    assert before[0] < 50
+    first, second = quiet(), quiet()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # as two threads may do
+    assert logging.get_verbosity() == 50
+    second.__exit__(None, None, None)
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
 # Objects

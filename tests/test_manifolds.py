@@ -177,6 +177,25 @@ def test_simplex_distance_is_the_family_s_and_the_length_of_the_arc(p, q):
         assert d == pytest.approx(categorical_length(p, q), rel=1e-8)
 
 
+def test_simplex_log_of_points_that_differ_by_rounding_is_a_velocity():
+    p = np.full(5, 0.2)
+    q = np.array([1, 1, 1, 1, 1 + 2e-15]) / 5
+    velocity = simplex.log(p, q)
+    assert velocity.any()
+    np.testing.assert_allclose(simplex.exp(p, velocity), q, atol=1e-14)
+    np.testing.assert_allclose(simplex.exp(p, [-5e-324, 0.0, 0.0, 0.0, 0.0]), p, rtol=1e-15)
+
+
+def test_half_plane_distance_holds_at_the_ends_of_float64():
+    x, y = np.array([0.0, 1e-300]), np.array([1e200, 1e-300])
+    with mp.workdps(60):
+        truth = 2 * mp.sqrt(2) * mp.asinh(mp.mpf(1e200) / mp.mpf(1e-300) / mp.sqrt(8))
+    assert float(half_plane.distance(x, y)) == pytest.approx(float(truth), rel=1e-14)
+    assert float(half_plane.distance([-1.7e308, 1e300], [1.7e308, 1e300])) == pytest.approx(
+        float(2 * mp.sqrt(2) * mp.asinh(2 * mp.mpf(1.7e308) / mp.mpf(1e300) / mp.sqrt(8))), rel=1e-14
+    )
+
+
 @pytest.mark.parametrize("scale", [1e-8, 1e-5, 1e-2])
 def test_simplex_distance_keeps_its_digits_for_near_points(scale):
     p = np.array([0.25, 0.5, 0.25])

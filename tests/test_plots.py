@@ -223,6 +223,9 @@ def test_a_stronger_edge_is_thicker() -> None:
 def test_graphs_of_different_words_are_not_put_side_by_side() -> None:
     with pytest.raises(ShapeError, match="different words"):
         plots.graph_pair_figure(word_graph(WORDS, []), word_graph(WORDS[:4], []), left_name="l", right_name="r")
+    with pytest.raises(ArgumentError, match="a graph is directed"):
+        plots.graph_pair_figure(word_graph("ab", [(0, 1)]), word_graph("ab", [(1, 0)], directed=True),
+                                left_name="l", right_name="r")
 
 
 def test_a_graph_without_edges_shows_its_words() -> None:

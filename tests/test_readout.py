@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -241,6 +243,47 @@ def test_the_mode_of_the_model_does_not_matter_and_is_kept() -> None:
     assert not other.model.transformer.word_embedding.training
 
 
+def test_threads_take_turns_in_reading_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = read_out(make_model("bert"), capture_activations(make_model("bert"), TEXT), -1)
+    model = make_model("bert")
+    for part in model.model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.9
+    model.model.train()
+    acts = capture_activations(model, TEXT)
+    real, running, most = module.replay, 0, 0
+
+    def slow(*args: Any) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.002)
+        try:
+            return real(*args)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(module, "replay", slow)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: read_out(model, acts, -1), range(9)))
+    assert most == 1
+    for log_probs in found:
+        np.testing.assert_allclose(log_probs, wanted, atol=1e-5)
+    assert all(part.training for part in model.model.modules())
+
+
+def test_activations_from_before_a_change_of_the_weights_are_refused() -> None:
+    model = make_model("gpt2")
+    before = capture_activations(model, TEXT)
+    with torch.no_grad():
+        model.model.transformer.h[0].mlp.c_fc.weight.mul_(2)
+    with pytest.raises(ArgumentError, match="if its weights were changed meanwhile, capture again"):
+        read_out(model, before, -1)
+    own = read_out(model, capture_activations(model, TEXT), -1)
+    assert np.isfinite(own).all()
+    assert not np.allclose(own, read_out(model, before, -1, readout=find_readout(model)))
+
+
 def test_nothing_of_the_search_stays_on_the_model() -> None:
     model = make_model("gpt2")
     find_readout(model)
@@ -269,7 +312,7 @@ def test_weights_changed_after_the_search_are_used() -> None:
     before = read_out(model, acts, -1)
     with torch.no_grad():
         model.model.transformer.ln_f.bias.add_(1.0)
-    after = read_out(model, acts, -1)
+    after = read_out(model, capture_activations(model, TEXT, attention=False), -1)
     assert np.abs(after - before).max() > 0.1
     np.testing.assert_allclose(after, own_log_probs(model, acts.token_ids), atol=2e-4)
 

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infogeo.comparison import Comparison
+from infogeo.coefficients import Comparison
 from infogeo.errors import MissingDependencyError, OutputError
 from infogeo.results import Source
+from infogeo.words import DistanceMatrix
 from infogeo_adapters.analysis import SentenceAnalysis, analyze
 from infogeo_adapters.files import read_graph
+from infogeo_adapters.relations import Context
 from infogeo_adapters.report import builder, check_output_folder, findings, write_report
 from infogeo_adapters.report.folder import whole_folder
 
@@ -349,22 +351,47 @@ def test_a_failure_leaves_everything_as_it_was(
         assert leftovers(tmp_path) == []
 
 
-def test_an_old_report_comes_back_if_the_new_one_cannot_move_in(
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("which", ["r", "new"])
+@pytest.mark.parametrize("error", [OSError(1, "not now"), KeyboardInterrupt()], ids=["disk", "interrupt"])
+def test_there_is_a_whole_report_whatever_happens_while_it_is_replaced(
+    made: SentenceAnalysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, which: str, when: str
+) -> None:
+    write_report(made, tmp_path / "r")
+    (tmp_path / "r" / "index.html").write_text("old")
+    rename, left = Path.rename, [error]
+
+    def fails(self: Path, target: Any) -> Any:
+        if self.name == which and left:
+            if when == "after":
+                rename(self, target)
+            raise left.pop()
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
+        write_report(made, tmp_path / "r")
+    page = (tmp_path / "r" / "index.html").read_text()
+    assert (page != "old") == ((which, when) == ("new", "after"))
+    assert (tmp_path / "r" / "manifest.json").exists()
+    assert leftovers(tmp_path) == ["r"]
+
+
+def test_an_old_report_that_cannot_come_back_is_kept_and_named(
     made: SentenceAnalysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_report(made, tmp_path / "r")
     rename = Path.rename
 
-    def refuse_new(self: Path, target: Any) -> Any:
-        if self.name == "new":
+    def only_out(self: Path, target: Any) -> Any:
+        if self.name != "r":
             raise OSError(1, "not now")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", refuse_new)
-    with pytest.raises(OutputError, match="not now"):
+    monkeypatch.setattr(Path, "rename", only_out)
+    with pytest.raises(OutputError, match="the old one is now in") as caught:
         write_report(made, tmp_path / "r")
-    assert (tmp_path / "r" / "index.html").exists()
-    assert leftovers(tmp_path) == ["r"]
+    assert (Path(str(caught.value).rpartition(" ")[2]) / "index.html").exists()
 
 
 def test_an_error_that_is_no_disk_error_passes_through_and_cleans_up(tmp_path: Path) -> None:
@@ -411,6 +438,79 @@ def test_a_correlation_in_words(value: float, p_value: float | None, wanted: lis
     said = findings.sentence(comparison(value, p_value))
     assert all(w in said for w in wanted), said
     assert not any(w in said for w in unwanted), said
+
+
+@pytest.mark.parametrize(
+    ("partial", "mantel", "order", "wanted", "unwanted"),
+    [
+        ((0.4, 0.001), (0.5, 0.001), 0.57, ["more than word order", "0.40", "0.1 %", "0.57", "without any model"], []),
+        ((0.1, 0.4), (0.5, 0.001), 0.57, ["No more than word order", "40 %"], ["is more than"]),
+        ((0.1, 0.4), (0.1, 0.4), 0.57, ["Nor is there evidence"], ["is more than", "No more"]),
+        (None, (0.5, 0.001), 0.57, ["beyond word order there is nothing"], ["is more than"]),
+        ((0.4, 0.001), (0.5, 0.001), None, ["more than word order"], ["without any model"]),
+    ],
+)
+def test_agreement_beyond_word_order_in_words(
+    partial: tuple[float, float] | None, mantel: tuple[float, float], order: float | None, wanted: list[str],
+    unwanted: list[str],
+) -> None:
+    said = findings.beyond_order(
+        None if partial is None else comparison(*partial), comparison(*mantel),
+        None if order is None else comparison(order, None),
+    )
+    assert all(w in said for w in wanted), said
+    assert not any(w in said for w in unwanted), said
+
+
+def test_the_page_says_whether_the_agreement_is_more_than_word_order(
+    bundled: Any, made: SentenceAnalysis, folder: Path, tmp_path: Path
+) -> None:
+    assert made.comparisons is not None
+    rows = {c.statistic: c for c in made.comparisons}
+    said = findings.beyond_order(rows["partial_mantel"], rows["mantel"], rows["word_order"])
+    assert said in page_of(folder).words
+
+    def by_position(context: Context, layer: int) -> DistanceMatrix:
+        x = np.arange(len(context.activations.words), dtype=float)
+        return DistanceMatrix(values=np.abs(np.subtract.outer(x, x)), words=context.activations.words, measure="steps",
+                              symmetric=True, metric=True, layer=layer, source=Source())
+
+    page = page_of(write_report(analyze(bundled, TEXT, relation=by_position), tmp_path / "r").parent)
+    assert "chance alone would hardly give it" in page.words
+    assert "beyond word order there is nothing that could agree" in page.words
+
+
+def test_layers_without_distances_and_a_text_without_a_half_plane_are_told(
+    made: SentenceAnalysis, tmp_path: Path
+) -> None:
+    assert made.agreement is not None
+    heads, averages = made.agreement.heads.copy(), made.agreement.averages.copy()
+    heads[0], averages[0] = np.nan, np.nan
+    broken = dataclasses.replace(
+        made, agreement=dataclasses.replace(made.agreement, heads=heads, averages=averages), normals=None,
+        normals_missing="zero variance", notes=("No distances at layer 0: zero variance",),
+    )
+    target = write_report(broken, tmp_path / "r").parent
+    page = page_of(target)
+    assert "No distances at layer 0: zero variance" in page.words
+    assert "There is no half-plane for this text: zero variance" in page.words
+    assert "half-plane-plot" not in [f["id"] for f in page.figures()]
+    assert not (target / "normals.csv").exists()
+
+
+def test_tables_are_no_formulas_and_what_csv_cannot_hold_is_named(bundled: Any, tmp_path: Path) -> None:
+    analysis = analyze(bundled, "=1+1 is a \x1b word", construction="components", permutations=9)
+    target = write_report(analysis, tmp_path / "r").parent
+    words = analysis.activations.words
+    assert any("\x1b" in w for w in words)
+    assert not (target / "relations.csv").exists()
+    assert "relations.csv: not written: " in page_of(target).words
+    assert "U+001B" in page_of(target).words
+    analysis = analyze(bundled, "+ is a sign and - is one", construction="components", permutations=9)
+    target = write_report(analysis, tmp_path / "formulas").parent
+    with (target / "relations.csv").open(encoding="utf-8", newline="") as stream:
+        cells = [cell for row in csv.reader(stream) for cell in row[2:4]]
+    assert {"'+", "'-"} <= set(cells)
 
 
 def test_numbers_have_a_minus_sign_and_no_negative_zero() -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from infogeo.activations import AffinityMatrix, LayerActivations
-from infogeo.comparison import Comparisons, compare_graphs
+from infogeo.coefficients import Comparisons
+from infogeo.comparison import compare_graphs
 from infogeo.entropy import EntropyProfile
-from infogeo.errors import ModelError, TextError
+from infogeo.errors import InfogeoError, ModelError
 from infogeo.estimation import component_normals
 from infogeo.graphs import WordGraph
 from infogeo.layer_agreement import Agreement, compare_layers
@@ -74,9 +75,11 @@ class SentenceAnalysis(Result):
     comparisons: Comparisons | None
     """None for fewer than FEWEST_WORDS words."""
     agreement: Agreement | None
-    """None for fewer than FEWEST_WORDS words."""
-    normals: WordDistributions
+    """None for fewer than FEWEST_WORDS words; NaN at layers without distances, which ``notes`` names."""
+    normals: WordDistributions | None
     """Univariate normals of each word vector's components, for the half-plane."""
+    normals_missing: str | None
+    """Why there are no normals; None where there are."""
     lens: EntropyProfile | None
     lens_missing: str | None
     """Why there is no lens; None where there is one."""
@@ -93,8 +96,8 @@ class SentenceAnalysis(Result):
         return sorted(((i, j) for i in range(n) for j in range(i + 1, n)), key=lambda p: (values[p], p))
 
     def shared_edges(self) -> frozenset[tuple[int, int]]:
-        """Edges that the distance graph and the attention graph have in common."""
-        return _undirected(self.graph) & _undirected(self.attention_graph)
+        """Edges that the distance graph and the attention graph, both undirected, have in common."""
+        return self.graph.edge_set() & self.attention_graph.edge_set()
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """All pairs of words with distance and attention (mean of both directions) and their ranks, closest first."""
@@ -104,7 +107,7 @@ class SentenceAnalysis(Result):
         order = sorted(pairs, key=lambda p: (-attention[p], p))
         rank = {p: r + 1 for r, p in enumerate(order)}
         words = self.activations.words
-        ours, theirs = _undirected(self.graph), _undirected(self.attention_graph)
+        ours, theirs = self.graph.edge_set(), self.attention_graph.edge_set()
         columns = (
             "from", "to", "from_word", "to_word", "distance", "distance_rank", "attention", "attention_rank",
             "in_graph", "in_attention_graph",
@@ -186,10 +189,11 @@ def read_text(
     Raises
     ------
     TextError
-        If the text is empty or too long.
+        If the text is no ``str``, empty or too long, or holds characters that no tokenizer can read.
     ArgumentError
         If the layer, the construction or the measure does not exist.
     """
+    from infogeo_adapters.transformers.alignment import check_text
     from infogeo_adapters.transformers.capture import capture_activations
 
     check_text(text)
@@ -268,9 +272,12 @@ def analyze(
     Raises
     ------
     TextError
-        If the text is empty or too long, or words lack a distribution.
+        If the text is no ``str``, empty or too long, or words lack a distribution.
     ArgumentError
         If the layer, construction, measure, graph or attention does not exist.
+    InfogeoError
+        If there are no distances at the chosen layer. Where another layer has none, ``notes`` says so and the
+        agreement by layer is NaN there.
 
     Examples
     --------
@@ -290,8 +297,8 @@ def analyze(
     )
     activations, chosen = reading.activations, reading.layer
     say("measuring distances between words, layer by layer")
-    by_layer = [reading.distances(i) for i in range(activations.n_layers + 1)]
-    distances = by_layer[chosen]
+    distances = reading.distances()
+    by_layer, failed = _other_layers(reading, distances)
     affinity = baseline(activations, chosen)
     word_graph = rule.of_distances(distances)
     attention_graph = rule.of_attention(affinity, word_graph.n_edges)
@@ -302,12 +309,12 @@ def analyze(
         agreement = compare_layers(by_layer, activations)
     say("reading predictions out of every layer")
     lens, missing = _lens(model, activations)
+    normals, no_normals = _normals(activations, chosen)
     return SentenceAnalysis(
         activations=activations, layer=chosen, distributions=reading.distributions(), distances=distances,
         graph=word_graph, attention=affinity, attention_graph=attention_graph, comparisons=comparisons,
-        agreement=agreement,
-        normals=component_normals(activations, chosen), lens=lens, lens_missing=missing,
-        notes=_notes(activations, text), seconds=time.perf_counter() - started,
+        agreement=agreement, normals=normals, normals_missing=no_normals, lens=lens, lens_missing=missing,
+        notes=_notes(activations, text) + failed, seconds=time.perf_counter() - started,
         source=dataclasses.replace(
             activations.source.with_options(
                 layer=chosen, measure=distances.measure, construction=distances.construction,
@@ -318,22 +325,27 @@ def analyze(
     )
 
 
-def check_text(text: str) -> None:
-    """Refuse a text that is empty or cannot be written as UTF-8.
+def _other_layers(
+    reading: Reading, distances: DistanceMatrix
+) -> tuple[list[DistanceMatrix | None], tuple[str, ...]]:
+    """Distances at all layers, None where there are none, and a note for each of those."""
+    by_layer: list[DistanceMatrix | None] = []
+    notes = []
+    for layer in range(reading.activations.n_layers + 1):
+        try:
+            by_layer.append(distances if layer == reading.layer else reading.distances(layer))
+        except InfogeoError as error:
+            by_layer.append(None)
+            notes.append(f"No distances at layer {layer}: {error}")
+    return by_layer, tuple(notes)
 
-    Raises
-    ------
-    TextError
-    """
-    if not text.strip():
-        raise TextError(f"the text is empty ({len(text)} characters, none of them visible); give at least one word")
+
+def _normals(activations: LayerActivations, layer: int) -> tuple[WordDistributions | None, str | None]:
+    """The normals of the half-plane, or the reason why there are none."""
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise TextError(
-            f"the text cannot be written as UTF-8: character {error.start} is the lone surrogate "
-            f"U+{ord(text[error.start]):04X}, left by bytes in another encoding; convert the text to UTF-8"
-        ) from error
+        return component_normals(activations, layer), None
+    except InfogeoError as error:
+        return None, str(error)
 
 
 def _lens(model: LanguageModel, activations: LayerActivations) -> tuple[EntropyProfile | None, str | None]:
@@ -372,10 +384,6 @@ def _notes(activations: LayerActivations, text: str) -> tuple[str, ...]:
     elif n < FEWEST_WORDS:
         notes.append(f"The text has {n} words. Agreement between distances and attention needs {FEWEST_WORDS}.")
     return tuple(notes)
-
-
-def _undirected(graph: WordGraph) -> frozenset[tuple[int, int]]:
-    return frozenset((min(i, j), max(i, j)) for i, j in graph.edge_set())
 
 
 def _silent(_: str) -> None:

@@ -1,12 +1,16 @@
 """The command line: ``infogeo report``, ``infogeo graph``, ``infogeo compare``.
 
-Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 done with a negative finding, 2 not done.
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 done with a negative finding, 2 not done,
+130 interrupted, 141 nobody read the output to its end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 
 NEGATIVE = 1
 FAILED = 2
+INTERRUPTED = 130
+UNREAD = 141
+COMPLETE = "_INFOGEO_COMPLETE"
 FORMATS = ("graphml", "gexf", "json", "dot", "csv")
 
 
@@ -54,7 +61,7 @@ def cli() -> None:
       infogeo compare --file story.txt --lines --json
 
     \b
-    Exit codes: 0 done, 1 done with a negative finding (compare), 2 could not be done.
+    Exit codes: 0 done, 1 done with a negative finding (compare), 2 could not be done, 130 interrupted.
     Tab completion: see infogeo completion --help.
     """
 
@@ -179,11 +186,14 @@ def compare(
 ) -> int:
     """Compare the distances between the words of TEXT with attention.
 
-    Rank correlations, shared edges of the closest pairs and of the spanning trees, with permutation tests.
+    Rank correlations, with and without word order, shared edges of the closest pairs and of the spanning trees, with
+    permutation tests.
 
-    Exit code 1 says that no agreement was found: for one text no Mantel test has p <= alpha, for --lines no bootstrap
-    interval (of coverage 1 - alpha) of Spearman's coefficient lies above zero. With --heads that is one chance for
-    every head; the p-values are not corrected for it.
+    Words that stand near each other are mostly close on both sides, so word order alone makes distances and attention
+    agree. Exit code 1 says that no agreement beyond word order was found: for one text no partial Mantel test (only
+    among pairs equally far apart in the text) has p <= alpha, for --lines no bootstrap interval (of coverage 1 - alpha)
+    of the partial coefficient lies above zero. With --heads that is one chance for every head; the p-values are not
+    corrected for it.
 
     \b
     Examples:
@@ -210,10 +220,10 @@ def compare(
     say("comparing")
     if lines:
         found = compare_over_sentences(sentences, level=1 - alpha, rng=seed)
-        agrees = any(c.statistic == "spearman" and c.interval is not None and c.interval[0] > 0 for c in found)
+        agrees = any(c.statistic == "partial_spearman" and c.interval is not None and c.interval[0] > 0 for c in found)
     else:
         found = compare_graphs(*sentences[0], permutations=permutations, rng=seed)
-        agrees = any(c.statistic == "mantel" and c.p_value is not None and c.p_value <= alpha for c in found)
+        agrees = any(c.statistic == "partial_mantel" and c.p_value is not None and c.p_value <= alpha for c in found)
     if as_json:
         _print_json(found.to_dict())
     else:
@@ -221,7 +231,7 @@ def compare(
     for reason in found.undefined:
         click.echo(f"infogeo: undefined: {reason}", err=True)
     if not agrees:
-        say(f"no agreement with attention at level {alpha:g}")
+        say(f"no agreement with attention beyond word order at level {alpha:g}")
     return 0 if agrees else NEGATIVE
 
 
@@ -241,7 +251,7 @@ def completion(shell: str) -> int:
     found = get_completion_class(shell)
     if found is None:
         raise click.UsageError(f"click knows no completion for {shell}")
-    click.echo(found(cli, {}, "infogeo", "_INFOGEO_COMPLETE").source())
+    click.echo(found(cli, {}, "infogeo", COMPLETE).source())
     return 0
 
 
@@ -256,11 +266,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 done with a negative finding, 2 could not be done, 130 interrupted.
+        0 done, 1 done with a negative finding, 2 could not be done, 130 interrupted, 141 nobody read the output to its
+        end.
     """
     try:
-        result = cli.main(None if argv is None else list(argv), prog_name="infogeo", standalone_mode=False)
-        return int(result or 0)
+        code = _reported(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # what is still to be flushed at the end goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+
+
+def _reported(arguments: list[str]) -> int:
+    """The exit code of a command, its errors told on stderr."""
+    try:
+        return _run(arguments)
     except click.ClickException as error:
         error.show()
         return FAILED
@@ -269,12 +291,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except (click.Abort, KeyboardInterrupt):
         click.echo("infogeo: interrupted", err=True)
-        return 130
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        click.echo("infogeo: this is an error in infogeo itself; please report it with the lines above", err=True)
+        return FAILED
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code of a command; click's own main would take a broken pipe for a negative finding."""
+    asked = os.environ.get(COMPLETE)
+    if asked:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "infogeo", COMPLETE, asked)
+    try:
+        with cli.make_context("infogeo", arguments) as context:
+            return int(cli.invoke(context) or 0)
+    except click.exceptions.Exit as end:
+        return end.exit_code
 
 
 def _inputs(text: str | None, file: str | None, options: dict[str, Any]) -> str:
     """The text of the command, from exactly one of its two places; background and corpus are read too, if named."""
-    from infogeo_adapters.analysis import check_text
+    from infogeo_adapters.transformers.alignment import check_text
 
     if (text is None) == (file is None):
         given = "both were given" if text is not None else "neither was given"

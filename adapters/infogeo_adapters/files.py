@@ -269,8 +269,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
         if mode is not None and not os.access(place, os.W_OK):
             raise OutputError(f"cannot write {str(target)!r}: the file there is read-only")
         name = os.path.join(os.path.dirname(place), f".infogeo-{secrets.token_hex(8)}.tmp")
+        temporary = name  # before there is such a file, so that no interruption comes in between
         with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-            temporary = name
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infogeo._checks import FloatArray, IntArray, as_float_array, frozen
+from infogeo._checks import FloatArray, IntArray, as_array, as_float_array, check_sums, sealed, sum_tolerance
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families.base import Family, RandomState, check_batch, table
 
@@ -25,8 +25,8 @@ class Categorical(Family):
     ----------
     log_probs : array, shape (..., V)
         Natural logarithms of the probabilities; minus infinity stands for probability zero. The probabilities of
-        each row must sum to one within 1e-9, or within 32 machine epsilons of the dtype given if that is coarser
-        (3.8e-6 for float32, 0.031 for float16). A deviation within that bound is rounding: it is divided
+        each row must sum to one within 1e-9, or within the rounding of the dtype given if that is coarser
+        (3.8e-6 for float32, 0.008 for float16). A deviation within that bound is rounding: it is divided
         out in float64, so that close neighbors keep their distance. A row that is off by more is refused, never
         rescaled; to normalize on purpose, use :meth:`from_logits` or :meth:`from_counts`.
 
@@ -61,9 +61,9 @@ class Categorical(Family):
                 "for probabilities use Categorical.from_probs, for unnormalized scores Categorical.from_logits"
             )
         total = logsumexp(log_probs)
-        _check_sums("log_probs", np.exp(total), tolerance)
+        check_sums("log_probs", np.exp(total), tolerance)
         log_probs -= np.where(np.abs(total) > ROUNDING, total, 0.0)[..., None]
-        object.__setattr__(self, "log_probs", frozen(log_probs))
+        object.__setattr__(self, "log_probs", sealed(log_probs))
 
     @classmethod
     def from_probs(cls, probs: ArrayLike) -> Categorical:
@@ -82,7 +82,7 @@ class Categorical(Family):
         array, tolerance = _outcomes("probs", probs)
         _check_non_negative("probs", array, "probabilities")
         total = array.sum(axis=-1)
-        _check_sums("probs", total, tolerance)
+        check_sums("probs", total, tolerance)
         return cls(safe_log(array) - np.where(np.abs(total - 1.0) > ROUNDING, np.log(total), 0.0)[..., None])
 
     @classmethod
@@ -199,10 +199,7 @@ def safe_log(x: FloatArray) -> FloatArray:
 
 def _outcomes(name: str, value: ArrayLike, *, infinite: bool = False) -> tuple[FloatArray, float]:
     """A fresh float64 array (..., V), and how far its rows may be from sum one given the precision they came in."""
-    try:
-        given: NDArray[Any] = np.asarray(value)
-    except ValueError as error:
-        raise ShapeError(f"{name}: rows have different lengths ({error}); give a rectangular array") from error
+    given = as_array(name, value)
     dtype: np.dtype[Any] = given.dtype
     hidden: NDArray[np.bool_] | None = None
     if infinite and dtype.kind == "f":
@@ -214,24 +211,13 @@ def _outcomes(name: str, value: ArrayLike, *, infinite: bool = False) -> tuple[F
     check_batch(name, array.shape[:-1])
     if hidden is not None:
         array[hidden] = -np.inf
-    return array, max(1e-9, 32 * float(np.finfo(dtype).eps)) if dtype.kind == "f" else 1e-9
+    return array, sum_tolerance(dtype)
 
 
 def _check_non_negative(name: str, array: FloatArray, what: str) -> None:
     if (array < 0).any():
         where = tuple(int(i) for i in np.argwhere(array < 0)[0])
         raise DomainError(f"{name}: entry {where} is {array[where]}; {what} must not be negative")
-
-
-def _check_sums(name: str, total: FloatArray, tolerance: float) -> None:
-    bad = np.abs(total - 1.0) > tolerance
-    if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
-        which = f"row {where[0] if len(where) == 1 else where}" if where else "the row"
-        raise DomainError(
-            f"{name}: the probabilities of {which} sum to {total[where]:.12g}, wanted 1 within {tolerance:.2g}; "
-            "to normalize on purpose, use Categorical.from_counts (weights) or Categorical.from_logits (logarithms)"
-        )
 
 
 def _check_some(name: str, top: FloatArray, empty: float, what: str) -> FloatArray:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_float_array, check_shape, frozen
+from infogeo._checks import FloatArray, as_float_array, check_shape, sealed
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families.base import Family, RandomState, check_batch, cut, table
 
@@ -66,8 +66,8 @@ class DiagonalGaussian(Family):
                 f"var: entry {where} is {var[where]}; variances must be positive (a constant sample has no normal "
                 "distribution; shrink its variance toward a pooled one)"
             )
-        object.__setattr__(self, "mean", frozen(mean))
-        object.__setattr__(self, "var", frozen(var))
+        object.__setattr__(self, "mean", sealed(mean))
+        object.__setattr__(self, "var", sealed(var))
 
     @property
     def dimension(self) -> int:
@@ -139,8 +139,8 @@ class SharedCovarianceGaussian(Family):
         mean = _checked_mean(self.mean)
         cov = as_float_array("cov", self.cov)
         check_shape("cov", cov, (mean.shape[-1], mean.shape[-1]))
-        object.__setattr__(self, "mean", frozen(mean))
-        object.__setattr__(self, "cov", frozen(_symmetric("cov", cov)))
+        object.__setattr__(self, "mean", sealed(mean))
+        object.__setattr__(self, "cov", sealed(_symmetric("cov", cov)))
         _ = self.cholesky
 
     @cached_property
@@ -220,8 +220,8 @@ class Gaussian(Family):
         mean = _checked_mean(self.mean)
         cov = as_float_array("cov", self.cov)
         check_shape("cov", cov, (*mean.shape, mean.shape[-1]))
-        object.__setattr__(self, "mean", frozen(mean))
-        object.__setattr__(self, "cov", frozen(_symmetric("cov", cov)))
+        object.__setattr__(self, "mean", sealed(mean))
+        object.__setattr__(self, "cov", sealed(_symmetric("cov", cov)))
         _ = self.cholesky
 
     @cached_property
@@ -263,13 +263,16 @@ class Gaussian(Family):
         return np.asarray(np.log(np.diagonal(self.cholesky, axis1=-2, axis2=-1)).sum(axis=-1))
 
 
-def solve_lower(factor: FloatArray, vectors: FloatArray) -> FloatArray:
-    """Solve ``factor @ y = vector`` for vectors (..., d) and lower triangular factors (d, d) or (..., d, d)."""
+def solve_lower(factor: FloatArray, vectors: FloatArray, *, overwrite: bool = False) -> FloatArray:
+    """Solve ``factor @ y = vector`` for vectors (..., d) and lower triangular factors (d, d) or (..., d, d).
+
+    With ``overwrite`` the memory of the vectors may be used for the answer.
+    """
     if factor.ndim == 2:
         from scipy.linalg import solve_triangular
 
         flat = vectors.reshape(-1, vectors.shape[-1])
-        solved = solve_triangular(factor, flat.T, lower=True, check_finite=False)
+        solved = solve_triangular(factor, flat.T, lower=True, overwrite_b=overwrite, check_finite=False)
         return np.asarray(solved.T).reshape(vectors.shape)
     return np.asarray(np.linalg.solve(factor, vectors[..., None]))[..., 0]
 

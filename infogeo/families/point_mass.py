@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_float_array, frozen
+from infogeo._checks import FloatArray, as_float_array, sealed
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families.base import Family, RandomState, check_batch, table
 
@@ -51,7 +51,7 @@ class PointMass(Family):
         if location.ndim == 0 or location.shape[-1] == 0:
             raise ShapeError(f"location: found shape {location.shape}, wanted (..., d) with d at least 1")
         check_batch("location", location.shape[:-1])
-        object.__setattr__(self, "location", frozen(location))
+        object.__setattr__(self, "location", sealed(location))
 
     @property
     def dimension(self) -> int:

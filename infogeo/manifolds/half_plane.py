@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_float_array
+from infogeo import _kernels
+from infogeo._checks import FloatArray, as_float_array, check_broadcast
 from infogeo.errors import DomainError, ShapeError
 
 SQRT2 = 2.0**0.5
@@ -46,8 +47,8 @@ def distance(x: ArrayLike, y: ArrayLike) -> FloatArray:
     1.414214
     """
     x, y = _points(x=x, y=y)
-    chord = np.hypot((y[..., 0] - x[..., 0]) / SQRT2, y[..., 1] - x[..., 1])
-    return np.asarray(2 * SQRT2 * np.arcsinh(chord / (2 * np.sqrt(x[..., 1]) * np.sqrt(y[..., 1]))))
+    rise = y[..., 1] - x[..., 1]
+    return np.asarray(_kernels.half_plane_distances(x[..., 0], y[..., 0], x[..., 1], y[..., 1], rise))
 
 
 def exp(x: ArrayLike, velocity: ArrayLike) -> FloatArray:
@@ -73,7 +74,7 @@ def exp(x: ArrayLike, velocity: ArrayLike) -> FloatArray:
     [0.0, 2.718282]
     """
     (x,), velocity = _points(x=x), _vectors("velocity", velocity)
-    _check_broadcast(x=x, velocity=velocity)
+    check_broadcast(x=x, velocity=velocity)
     scale = x[..., 1]
     # velocity and end point in the hyperbolic half-plane, moved so that the geodesic starts at (0, 1)
     a, b = velocity[..., 0] / (SQRT2 * scale), velocity[..., 1] / scale
@@ -195,7 +196,7 @@ def norm(x: ArrayLike, velocity: ArrayLike) -> FloatArray:
     1.0
     """
     (x,), velocity = _points(x=x), _vectors("velocity", velocity)
-    _check_broadcast(x=x, velocity=velocity)
+    check_broadcast(x=x, velocity=velocity)
     return np.asarray(np.hypot(velocity[..., 0], SQRT2 * velocity[..., 1]) / x[..., 1])
 
 
@@ -212,13 +213,5 @@ def _points(**points: ArrayLike) -> tuple[FloatArray, ...]:
         if (array[..., 1] <= 0).any():
             worst = array[..., 1].min()
             raise DomainError(f"{name}: found standard deviation {worst}; standard deviations must be positive")
-    _check_broadcast(**arrays)
+    check_broadcast(**arrays)
     return tuple(arrays.values())
-
-
-def _check_broadcast(**arrays: FloatArray) -> None:
-    try:
-        np.broadcast_shapes(*(a.shape for a in arrays.values()))
-    except ValueError:
-        shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
-        raise ShapeError(f"shapes do not broadcast: {shapes}") from None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infogeo.errors import ShapeError
+from infogeo.errors import ArgumentError, ShapeError
 from infogeo.graphs import WordGraph
 from infogeo_adapters.plots.style import (
     BLUE,
@@ -88,13 +88,17 @@ def graph_pair_figure(left: WordGraph, right: WordGraph, *, left_name: str, righ
     ------
     ShapeError
         If the words differ.
+    ArgumentError
+        If a graph is directed.
     """
     if left.words != right.words:
         raise ShapeError(
             f"graph_pair_figure: the graphs have different words ({len(left.words)} and {len(right.words)}); "
             "build both from one text"
         )
-    shared = _undirected(left) & _undirected(right)
+    if left.directed or right.directed:
+        raise ArgumentError("graph_pair_figure: a graph is directed; build both from symmetric matrices")
+    shared = left.edge_set() & right.edge_set()
     column = _column(left.words)
     traces = [
         *_sides(left, -1, column, shared, BLUE, f"only {left_name}"),
@@ -115,10 +119,6 @@ def graph_pair_figure(left: WordGraph, right: WordGraph, *, left_name: str, righ
         ),
         annotations=head, caller="graph_pair_figure", **layout,
     )
-
-
-def _undirected(graph: WordGraph) -> frozenset[tuple[int, int]]:
-    return frozenset((min(i, j), max(i, j)) for i, j in graph.edge_set())
 
 
 def _column(words: tuple[str, ...]) -> float:

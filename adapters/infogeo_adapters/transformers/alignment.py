@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from infogeo._checks import IntArray
 from infogeo.errors import ModelError, TextError
+from infogeo_adapters.transformers.locks import lock_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -221,10 +222,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
     ModelError
         The tokenizer gives no usable character offsets.
     """
-    found = tokenizer(
-        text, return_offsets_mapping=True, return_special_tokens_mask=True, padding=False, truncation=False,
-        verbose=False,
-    )
+    with lock_of(tokenizer):  # each call sets padding and truncation on the tokenizer itself
+        found = tokenizer(
+            text, return_offsets_mapping=True, return_special_tokens_mask=True, padding=False, truncation=False,
+            verbose=False,
+        )
     special = np.array(found["special_tokens_mask"], dtype=bool)
     raw = np.array(found["offset_mapping"], dtype=np.int64).reshape(len(special), 2)
     bad = (raw[:, 0] > raw[:, 1]) | (raw[:, 0] < 0) | (raw[:, 1] > len(text))

@@ -57,6 +57,9 @@ def capture_activations(
     same as without padding; the padding is masked and cut away. A model that cannot mask padding (FNet) gets only texts
     of equal length in one batch. A text gives the same numbers alone and in a batch, to rounding.
 
+    Captures of one model are serial: threads may share a model, and each batch waits until no other runs on it, since
+    mode, hooks and attention are set on the model itself. Calls of the model outside infogeo do not wait.
+
     Parameters
     ----------
     model : LanguageModel
@@ -79,7 +82,8 @@ def capture_activations(
     -------
     LayerActivations, or a list of them
         One for one text; for many a list in their order. Hidden states (L + 1, T, d) and attention (A, H, T, T) are
-        float32, or float64 for a float64 model.
+        float32, or float64 for a float64 model. ``source`` names the weights as they were at the capture, also if they
+        have been changed since loading.
 
     Raises
     ------

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from infogeo.errors import ModelError
+from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.stack import Stack, evaluating, padded_probe, quiet, rounding, run_probe, runner
 
 if TYPE_CHECKING:
@@ -62,8 +63,13 @@ def must_force(model: PreTrainedModel, stack: Stack) -> bool:
     ModelError
         No way gives attention, or each changes what the model computes.
     """
-    if model in _forced:
+    with lock_of(model):
+        if model not in _forced:
+            _forced[model] = _measured(model, stack)
         return _forced[model]
+
+
+def _measured(model: PreTrainedModel, stack: Stack) -> bool:
     ids, mask = padded_probe(model)
     real = mask.bool().cpu()
     changed = False
@@ -75,7 +81,6 @@ def must_force(model: PreTrainedModel, stack: Stack) -> bool:
             if not getattr(output, "attentions", None):
                 continue
             if float((states[:, real] - own).abs().max()) <= rounding(model) * float(own.abs().max()):
-                _forced[model] = force
                 return force
             changed = True
     if changed:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from infogeo._checks import IntArray
 from infogeo.activations import LayerActivations
 from infogeo.errors import TextError
+from infogeo.results import Source
 from infogeo_adapters.transformers.alignment import (
     Span,
     Tokens,
@@ -33,6 +34,7 @@ from infogeo_adapters.transformers.eager import (
     must_force,
 )
 from infogeo_adapters.transformers.loading import LanguageModel
+from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.stack import (
     Stack,
     evaluating,
@@ -154,6 +156,7 @@ def _run_batch(
         more["token_type_ids"] = padded([item.tokens.types for item in items], tokenizer.pad_token_type_id)
     blocks = {stack.path: part.get_submodule(stack.path)}
     with contextlib.ExitStack() as scope:
+        scope.enter_context(lock_of(model.model))
         scope.enter_context(evaluating(model.model))
         if attention:
             scope.enter_context(eager_attention(model.model, force=must_force(model.model, stack)))
@@ -161,20 +164,21 @@ def _run_batch(
         output = run_model(part, ids, mask, **more)
         states = [_numpy(s) for s in residual_stream(stack, firings[stack.path])]
         maps = [_numpy(m) for m in attention_maps(model.model, output, longest)] if attention else []
+        source = model.current_source()
     blocks_of_maps = attention_layers(model.model, stack, len(maps)) if attention else ()
     for b, item in enumerate(items):
         t = len(item.tokens.ids)
         weights = np.stack([m[b, :, :t, :t] for m in maps]) if attention else None
         if weights is not None:
             check_attention(model.model, weights)
-        yield _result(model, stack, item, np.stack([s[b, :t] for s in states]), weights, blocks_of_maps)
+        yield _result(model, source, stack, item, np.stack([s[b, :t] for s in states]), weights, blocks_of_maps)
 
 
 def _result(
-    model: LanguageModel, stack: Stack, item: Item, states: NDArray[Any], weights: NDArray[Any] | None,
-    blocks: tuple[int, ...],
+    model: LanguageModel, source: Source, stack: Stack, item: Item, states: NDArray[Any],
+    weights: NDArray[Any] | None, blocks: tuple[int, ...],
 ) -> LayerActivations:
-    source = replace(model.source, text_hash=hashlib.sha256(item.text.encode()).hexdigest())
+    source = replace(source, text_hash=hashlib.sha256(item.text.encode()).hexdigest())
     return LayerActivations(
         text=item.text, words=tuple(item.text[i:j] for i, j in item.spans),
         word_spans=np.array(item.spans, dtype=np.int64),

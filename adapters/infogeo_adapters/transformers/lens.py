@@ -63,7 +63,7 @@ def logit_lens(
     References
     ----------
     .. [1] nostalgebraist, "interpreting GPT: the logit lens", 2020.
-    .. [2] R. Ali, F. Caso, C. Irwin, P. Liò, "Entropy-Lens", arXiv 2502.16570, section 3
+    .. [2] R. Ali, F. Caso, C. Irwin, P. Liò, "Entropy-Lens", arXiv 2502.16570
        (there at the last token only).
 
     Examples

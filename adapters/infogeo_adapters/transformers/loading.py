@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from infogeo.errors import ArgumentError, ModelError
 from infogeo.results import Source
 from infogeo_adapters._require import require
-from infogeo_adapters.models import bundled_path
+from infogeo_adapters.models import FOLDER, bundled_path
+from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.model_files import find_folder, first_line, hash_files, read_json, weight_files
 from infogeo_adapters.transformers.stack import embedding_rows, find_stack, quiet
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
+Fingerprint = tuple[tuple[object, ...], ...]
+"""Of each tensor of a model where it is and how often it was changed."""
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.spm", "tokenizer.*.json")
@@ -41,6 +44,36 @@ class LanguageModel:
     kind: Kind
     """Measured, not looked up: a decoder is a model in which no token sees a later one."""
     source: Source
+    """Where the model comes from and what its weights were when it was loaded; see :meth:`current_source`."""
+    _hashed: dict[Fingerprint, str | None] = field(repr=False)
+    """The state of the weights at the last hashing, and the hash."""
+
+    def current_source(self) -> Source:
+        """The source with the hash of the weights as they are now.
+
+        It is ``source`` until tensors are replaced or changed in place, as by an optimizer's step or
+        ``load_state_dict``. Then the tensors in memory are hashed again, once for each change, as for a model given
+        as an object. What escapes is a change that torch itself does not count, made through ``tensor.data`` or a
+        NumPy view of a tensor.
+
+        Returns
+        -------
+        Source
+
+        Examples
+        --------
+        >>> model = load_model()
+        >>> model.current_source() is model.source
+        True
+        """
+        with lock_of(self.model):
+            state = _fingerprint(self.model)
+            if state not in self._hashed:
+                content_hash = _hash_state(self.model)
+                self._hashed.clear()
+                self._hashed[state] = content_hash
+            now = self._hashed[state]
+        return self.source if now == self.source.content_hash else replace(self.source, content_hash=now)
 
     @property
     def n_layers(self) -> int:
@@ -134,8 +167,7 @@ def load_model(
         _move(loaded, device if device is not None else "cpu")
         options = {"revision": commit} if commit else {}
         if tokenizer is None:
-            # the early checkpoints are of one run with the bundled model and ship without another copy
-            tokenizer = bundled_path() if name.startswith("bundled@") else folder
+            tokenizer = folder
     else:
         _check_object(model, tokenizer, dtype=dtype, device=device, revision=revision)
         loaded, name, hashed = model, model.config.name_or_path or type(model).__name__, _hash_state(model)
@@ -149,7 +181,9 @@ def load_model(
     )
     stack = find_stack(loaded)
     kind: Kind = "encoder-decoder" if stack.encoder_decoder else "decoder" if stack.causal else "encoder"
-    return LanguageModel(model=loaded, tokenizer=checked, name=name, kind=kind, source=source)
+    return LanguageModel(
+        model=loaded, tokenizer=checked, name=name, kind=kind, source=source, _hashed={_fingerprint(loaded): hashed}
+    )
 
 
 def _from_folder(folder: Path, *, dtype: torch.dtype, allow_pickle: bool) -> tuple[PreTrainedModel, str]:
@@ -220,6 +254,8 @@ def _auto_class(config: Any, settings: Mapping[str, Any]) -> Any:
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
+    if folder.resolve().parent == (FOLDER / "checkpoints").resolve():
+        folder = bundled_path()  # the early checkpoints are of one run with it and ship without another copy
     if not any(next(folder.glob(pattern), None) for pattern in VOCABULARIES):
         raise ModelError(f"{folder} has no tokenizer (no tokenizer.json or vocabulary); give one with tokenizer=")
     try:
@@ -316,6 +352,15 @@ def _context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 # Small things
+
+
+def _fingerprint(model: PreTrainedModel) -> Fingerprint:
+    """Name, place, format and number of changes of each tensor; read without touching the numbers."""
+    return tuple(
+        # tensors made in inference mode keep no count
+        (name, t.data_ptr(), tuple(t.shape), t.dtype, -1 if t.is_inference() else t._version)
+        for name, t in model.state_dict(keep_vars=True).items()
+    )
 
 
 def _hash_state(model: PreTrainedModel) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from infogeo._checks import FloatArray
 from infogeo.activations import LayerActivations
 from infogeo.errors import ArgumentError, DomainError, ModelError
 from infogeo_adapters.transformers.loading import LanguageModel
+from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.replay import (
     OWN,
     Scaling,
@@ -66,6 +68,8 @@ class ReadOut:
     """Number format of the read-out: the model's, or float32 if that is narrower."""
     _steps: tuple[Step, ...] = field(repr=False)
     _scale: tuple[Scaling, ...] = field(repr=False)
+    _lock: threading.RLock = field(repr=False)
+    """That of the model, held while modules are switched to evaluation mode."""
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits (T, V) of states (T, d), as differentiable torch operations on the model's own weights.
@@ -103,7 +107,7 @@ class ReadOut:
 
         shown = ", ".join((*self.path, *self.scalings))
         # no_grad on the outside: what is entered later must be left earlier, or gradients stay switched off
-        with torch.no_grad(), contextlib.ExitStack() as modes:
+        with self._lock, torch.no_grad(), contextlib.ExitStack() as modes:
             for step in self._steps:
                 if isinstance(step.call, torch.nn.Module):
                     modes.enter_context(evaluating(step.call))
@@ -168,9 +172,10 @@ def find_readout(model: LanguageModel, *, readout: UserReadOut | None = None) ->
     """
     if readout is not None:
         return _own(model, readout)
-    if model not in _found:
-        _found[model] = _find(model)
-    return _found[model]
+    with lock_of(model.model):
+        if model not in _found:
+            _found[model] = _find(model)
+        return _found[model]
 
 
 def read_out(
@@ -214,7 +219,7 @@ def read_out(
     References
     ----------
     .. [1] nostalgebraist, "interpreting GPT: the logit lens", 2020; the norm at every layer as in N. Belrose et al.,
-       "Eliciting latent predictions from transformers with the tuned lens", 2023, equation 2.
+       "Eliciting latent predictions from transformers with the tuned lens", 2023.
 
     Examples
     --------
@@ -245,11 +250,12 @@ def readout_for(
         return readout
     if readout is not None:
         return find_readout(model, readout=readout)
-    here, there = model.source.content_hash, activations.source.content_hash
+    here, there = model.current_source().content_hash, activations.source.content_hash
     if here != there and here is not None and there is not None:
         raise ArgumentError(
             f"the activations were captured from {activations.source.model} (hash {there[:12]}), but the model given "
-            f"is {model.name} (hash {here[:12]}); read them out with their own model, or pass readout="
+            f"is {model.name} (hash {here[:12]}); read them out with their own model, or pass readout= (if its weights "
+            "were changed meanwhile, capture again)"
         )
     found = find_readout(model)
     if activations.n_layers != model.n_layers:
@@ -293,7 +299,7 @@ def _find(model: LanguageModel) -> ReadOut:
         found = ReadOut(
             path=tuple(s.name for s in steps), scalings=names, predicts="next" if stack.causal else "itself",
             max_difference=difference, dtype=str(_wide(net.dtype)).removeprefix("torch."),
-            _steps=steps, _scale=scalings,
+            _steps=steps, _scale=scalings, _lock=lock_of(net),
         )
         if _wide(net.dtype) != net.dtype:
             widened = functools.partial(found.logits, check.states)
@@ -309,7 +315,7 @@ def _own(model: LanguageModel, readout: UserReadOut) -> ReadOut:
     step = Step(name, lambda states: readout(states[0].to(net.device))[None], (None,), {}, 0)
     return ReadOut(
         path=(name,), scalings=(), predicts="next" if find_stack(net).causal else "itself", max_difference=None,
-        dtype=str(_wide(net.dtype)).removeprefix("torch."), _steps=(step,), _scale=(),
+        dtype=str(_wide(net.dtype)).removeprefix("torch."), _steps=(step,), _scale=(), _lock=lock_of(net),
     )
 
 

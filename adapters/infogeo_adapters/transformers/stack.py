@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from logging import CRITICAL
 from typing import TYPE_CHECKING, Any, cast
 
 from infogeo.errors import ModelError
+from infogeo_adapters.transformers.locks import lock_of
 
 if TYPE_CHECKING:
     import torch
@@ -63,10 +65,11 @@ def find_stack(model: PreTrainedModel) -> Stack:
         The model does not run on tokens alone or computes NaN, or no list of its modules passes on a stream with one
         vector for each token.
     """
-    if model not in _found:
-        with evaluating(model):
-            _found[model] = _probe(model)
-    return _found[model]
+    with lock_of(model):
+        if model not in _found:
+            with evaluating(model):
+                _found[model] = _probe(model)
+        return _found[model]
 
 
 def runner(model: PreTrainedModel) -> PreTrainedModel:
@@ -87,25 +90,51 @@ def run_model(part: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, **mo
     return part(input_ids=ids, **given)
 
 
+@dataclass
+class _Quiet:
+    """How many threads want silence now, and what was set before the first of them came."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    count: int = 0
+    verbosity: int = 0
+    bars: bool = True
+
+
+_quiet = _Quiet()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and reports of transformers meanwhile; what they would say becomes an error of ours."""
+    """No progress bars and reports of transformers meanwhile; what they would say becomes an error of ours.
+
+    These settings belong to the whole process: the first thread to enter saves them, the last to leave restores them.
+    """
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(CRITICAL)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    with _quiet.lock:
+        if not _quiet.count:
+            _quiet.verbosity, _quiet.bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+            logging.set_verbosity(CRITICAL)
+            logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        _quiet.count += 1
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        with _quiet.lock:
+            _quiet.count -= 1
+            if not _quiet.count:
+                logging.set_verbosity(_quiet.verbosity)
+                if _quiet.bars:
+                    logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 
 
 @contextlib.contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients; afterwards each module is in the mode it was in."""
+    """The model in evaluation mode and without gradients; afterwards each module is in the mode it was in.
+
+    As with all that is set on a model for a while (hooks, eager attention), hold its lock around it:
+    :func:`~infogeo_adapters.transformers.locks.lock_of`.
+    """
     import torch
 
     modes = [(module, module.training) for module in model.modules()]

@@ -6,30 +6,26 @@ Closeness is compared with closeness, so that a positive value always means agre
 mean with its transpose (``x.symmetrized()``), and the label of the comparison then says "symmetrized".
 
 The pairs of one sentence are not independent (each word is in n - 1 of them), so a coefficient comes without the
-p-value of its textbook; :func:`mantel_test` and :func:`compare_graphs` permute words instead, and
-:func:`compare_over_sentences` resamples sentences.
+p-value of its textbook; the tests of :mod:`infogeo.mantel` and :func:`~infogeo.compare_graphs` permute words instead,
+and :func:`~infogeo.compare_over_sentences` resamples sentences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from infogeo import _resampling as kernels
 from infogeo._pairs import (
     Matrix,
     Rng,
-    as_square,
     check_count,
     check_same_words,
     closeness_pairs,
     joint_source,
     kendall_tau,
     label,
-    permutation_options,
     symmetrized,
 )
 from infogeo.activations import AffinityMatrix
@@ -43,7 +39,7 @@ class Comparison(Result):
     """One number that compares two matrices or graphs, with what it takes to believe it."""
 
     statistic: str
-    """For example ``spearman``, ``kendall``, ``mantel``, ``edge_jaccard``, ``spanning_tree_overlap``."""
+    """For example ``spearman``, ``kendall``, ``mantel``, ``partial_mantel``, ``edge_jaccard``."""
     value: float
     interval: tuple[float, float] | None = None
     """Bootstrap interval, None where one sentence gives none."""
@@ -130,8 +126,8 @@ def spearman(a: Matrix, b: Matrix) -> Comparison:
     1.0
     """
     x, y = closeness_pairs(a, b)
-    value = kernels.rank_correlations(kernels.centered_ranks(x), kernels.centered_ranks(y[None]))[0]
-    return _comparison("spearman", float(value), a, b, n=len(x), unit="word pairs")
+    value = kernels.correlations(kernels.centered_ranks(x), kernels.centered_ranks(y[None]))[0]
+    return compared("spearman", float(value), a, b, n=len(x), unit="word pairs")
 
 
 def kendall(a: Matrix, b: Matrix) -> Comparison:
@@ -169,77 +165,7 @@ def kendall(a: Matrix, b: Matrix) -> Comparison:
     -1.0
     """
     x, y = closeness_pairs(a, b)
-    return _comparison("kendall", kendall_tau(x, y), a, b, n=len(x), unit="word pairs")
-
-
-def mantel_test(
-    a: Matrix,
-    b: Matrix,
-    *,
-    permutations: int = 999,
-    alternative: Literal["greater", "less", "two-sided"] = "greater",
-    rng: Rng = 0,
-) -> Comparison:
-    """Whether two matrices of the same words agree more than they would with the words of one shuffled.
-
-    The statistic is Spearman's coefficient of the pairs. Rows and columns of one matrix are permuted together, which
-    keeps the dependence between pairs that share a word. The p-value is (1 + number at least as extreme) / (1 +
-    permutations); where all n! permutations number at most 5040 or ``permutations`` they are all visited, and p is
-    the exact share.
-
-    Parameters
-    ----------
-    a, b : DistanceMatrix or AffinityMatrix
-        Of the same n >= 3 words.
-    permutations : int
-        How many are drawn, at least 1; the smallest p-value possible is 1 / (permutations + 1).
-    alternative : {"greater", "less", "two-sided"}
-        Against agreement by chance: agreement (the default), opposition, or either.
-    rng : numpy Generator, seed or None
-
-    Returns
-    -------
-    Comparison
-        ``value`` Spearman's coefficient, ``p_value``; the source tells how many permutations, and whether all.
-
-    Raises
-    ------
-    ArgumentError, DomainError
-        As :func:`spearman`; also for fewer than one permutation or an unknown alternative.
-
-    References
-    ----------
-    .. [1] Mantel, "The detection of disease clustering and a generalized regression approach", Cancer Research 27,
-       1967.
-    .. [2] Phipson and Smyth, "Permutation p-values should never be zero", Statistical Applications in Genetics and
-       Molecular Biology 9, 2010, equation 2 (the one that is added).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from infogeo.results import Source
-    >>> from infogeo.words import DistanceMatrix
-    >>> x = np.array([0., 1., 3., 7., 15.])
-    >>> d = DistanceMatrix(values=np.abs(np.subtract.outer(x, x)), words=tuple("abcde"), measure="euclidean_distance",
-    ...                    symmetric=True, metric=True, source=Source())
-    >>> test = mantel_test(d, d)
-    >>> test.value, test.p_value == 1 / 120  # all 120 orders of five words were visited
-    (1.0, True)
-    """
-    permutations = check_count("permutations", permutations, 1)
-    if alternative not in ("greater", "less", "two-sided"):
-        raise ArgumentError(f"alternative {alternative!r} does not exist; choose greater, less or two-sided")
-    x, y = closeness_pairs(a, b)
-    ranks = kernels.centered_ranks(y[None])
-    value = kernels.rank_correlations(kernels.centered_ranks(x), ranks)[0]
-    score = kernels.Permuted(as_square(kernels.centered_ranks(x), len(a.words)), ranks)
-    p_value = kernels.permutation_p_values(
-        [score], permutations=permutations, rng=np.random.default_rng(rng), alternative=alternative
-    )[0][0]
-    options = permutation_options(len(a.words), permutations, alternative)
-    return _comparison(
-        "mantel", float(value), a, b, n=len(x), unit="word pairs", p_value=float(p_value), rng=rng, **options
-    )
+    return compared("kendall", kendall_tau(x, y), a, b, n=len(x), unit="word pairs")
 
 
 def edge_jaccard(a: WordGraph, b: WordGraph) -> Comparison:
@@ -285,7 +211,7 @@ def edge_jaccard(a: WordGraph, b: WordGraph) -> Comparison:
     if not left | right:
         raise DomainError("neither graph has an edge: their Jaccard index is undefined")
     value = len(left & right) / len(left | right)
-    return _comparison("edge_jaccard", value, a, b, n=len(left | right), unit="edges")
+    return compared("edge_jaccard", value, a, b, n=len(left | right), unit="edges")
 
 
 def top_edge_jaccard(a: Matrix, b: Matrix, m: int) -> Comparison:
@@ -322,7 +248,7 @@ def top_edge_jaccard(a: Matrix, b: Matrix, m: int) -> Comparison:
     check_same_words(a, b)
     m = check_count("m", m, 1)
     found = edge_jaccard(top_edges(symmetrized(a), m), top_edges(symmetrized(b), m))
-    return _comparison("edge_jaccard", found.value, a, b, n=m, unit="edges")
+    return compared("edge_jaccard", found.value, a, b, n=m, unit="edges")
 
 
 def spanning_tree_overlap(a: Matrix, b: Matrix) -> Comparison:
@@ -363,13 +289,14 @@ def spanning_tree_overlap(a: Matrix, b: Matrix) -> Comparison:
     if n < 2:
         raise DomainError(f"a spanning tree has edges from two words on; found {n}")
     left, right = (minimum_spanning_tree(symmetrized(x)).edge_set() for x in (a, b))
-    return _comparison("spanning_tree_overlap", len(left & right) / (n - 1), a, b, n=n - 1, unit="edges")
+    return compared("spanning_tree_overlap", len(left & right) / (n - 1), a, b, n=n - 1, unit="edges")
 
 
-def _comparison(
+def compared(
     statistic: str, value: float, a: Matrix | WordGraph, b: Matrix | WordGraph, *, n: int, unit: str,
     p_value: float | None = None, rng: Rng = None, **options: str | int | bool,
 ) -> Comparison:
+    """The comparison of two sides, which are named after them; layer and head are those of the affinity."""
     place = next((x for x in (b, a) if isinstance(x, AffinityMatrix)), None)
     return Comparison(
         statistic=statistic, value=value, p_value=p_value, n=n, unit=unit, left=label(a), reference=label(b),

@@ -1,0 +1,70 @@
+"""The data beside the page: graphs, matrices, tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infogeo.errors import FormatError
+from infogeo_adapters.analysis import SentenceAnalysis
+from infogeo_adapters.files import write_graph, write_table
+
+GRAPH_FORMATS = (("graphml", "GraphML"), ("gexf", "GEXF, for Gephi"), ("json", "node-link JSON"))
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file beside the page, or the reason why it is missing."""
+
+    name: str
+    what: str
+    written: bool = True
+
+
+def write_exports(analysis: SentenceAnalysis, folder: Path) -> list[Exported]:
+    """Write all data files into a folder that exists.
+
+    A file whose format cannot hold a word (XML and CSV know no escape character) is left out, and the list says so.
+
+    Returns
+    -------
+    list of Exported
+    """
+    done: list[Exported] = []
+    for graph, stem, name in (
+        (analysis.graph, "graph", "geodesic graph"), (analysis.attention_graph, "attention_graph", "attention graph"),
+    ):
+        for suffix, kind in GRAPH_FORMATS:
+            done.append(_export(write_graph, graph, folder / f"{stem}.{suffix}", f"{name} as {kind}"))
+    tables: list[tuple[str, str, Any]] = [
+        ("distances.csv", "distances between all words", analysis.distances),
+        ("attention.csv", "attention between all words", analysis.attention),
+        ("relations.csv", "all pairs of words, closest first", analysis),
+        ("tokens.csv", "tokens and the words they belong to", analysis.activations),
+    ]
+    if analysis.normals is not None:
+        tables.append(("normals.csv", "mean and variance of each word vector's components", analysis.normals))
+    if analysis.distributions is not None:
+        tables.append(("distributions.csv", "a short view of each word's distribution", analysis.distributions))
+    if analysis.comparisons is not None:
+        tables.append(("comparisons.csv", "agreement statistics with p-values", analysis.comparisons))
+    if analysis.agreement is not None:
+        tables.append(("agreement.csv", "rank correlation by layer, block and head", analysis.agreement))
+    if analysis.lens is not None:
+        tables.append(("lens.csv", "entropy (nats) and top prediction by layer and token", analysis.lens))
+    done += [_export(write_table, result, folder / file_name, what) for file_name, what, result in tables]
+    text = json.dumps(analysis.to_dict(), ensure_ascii=False, allow_nan=False)
+    (folder / "analysis.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    done.append(Exported("analysis.json", "everything above in one file, with its provenance"))
+    return done
+
+
+def _export(write: Callable[[Any, Path], Path], result: Any, path: Path, what: str) -> Exported:
+    try:
+        write(result, path)
+    except FormatError as error:
+        return Exported(path.name, f"not written: {error}", written=False)
+    return Exported(path.name, what)

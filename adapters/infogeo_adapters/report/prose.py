@@ -1,0 +1,56 @@
+"""The sentences of the page that do not depend on the text."""
+
+NEEDS_TWO = "This needs at least two words, and the text has one."
+
+GRAPHS = (
+    "The words stand in reading order and belong to both graphs. Arcs to the left join words that are close on "
+    "the statistical manifold, arcs to the right those that attention joins. A thicker arc is a stronger "
+    "relation, and an edge of both graphs is orange on both sides: the more the two agree, the more the picture "
+    "mirrors itself."
+)
+
+MATRICES = (
+    "In both pictures dark means close. Attention has a direction: the word of the row looks at the word of the "
+    "column. What it gives to special tokens, such as the begin token, is left out, so rows need not sum to one."
+)
+
+HALF_PLANE = (
+    "Here each word is reduced to one normal distribution, fitted to the components of its vector. Normal "
+    "distributions form a hyperbolic plane, with the mean to the right and the standard deviation upward. The "
+    "lines are geodesics from each word to the two nearest to it on this plane. Over a short way a geodesic is "
+    "nearly straight; over a long one it bends upward, where distributions are wide and lie closer together."
+)
+
+HALF_PLANE_ONE = (
+    "Here the word is reduced to one normal distribution, fitted to the components of its vector: the mean to the "
+    "right, the standard deviation upward. Geodesics join neighbors, and need a second word."
+)
+
+SAME_CONSTRUCTION = "The distances on this page are measured between these very distributions."
+
+OTHER_CONSTRUCTION = (
+    "The distances on this page come from another construction ({construction}); this is the simplest one, and "
+    "the one that can be drawn."
+)
+
+AGREEMENT = (
+    "Spearman's rank correlation between closeness and attention (both directions averaged) over all pairs of "
+    "words: 1 where the two put all pairs in the same order, 0 where they have nothing in common, −1 for opposite "
+    "orders. Words that stand near each other in the text are mostly close on both sides, so word order alone makes "
+    "them agree. The partial coefficient compares each pair only with pairs that stand equally far apart in the text."
+)
+
+AGREEMENT_NEEDS = "Agreement is a rank correlation over pairs of words and needs three words; the text has {words}."
+
+LENS = (
+    "The logit lens reads a prediction of {what} out of every layer, with the model's own last norm and "
+    "unembedding. The color is the entropy of that prediction, dark where it is certain; the text in the cell is "
+    "its most probable outcome. Layer 0 is the embedding, layer ℓ is after block ℓ. Before the last layer the "
+    "read-out is a projection that the model was not trained for."
+)
+
+NO_HALF_PLANE = "There is no half-plane for this text: {reason}"
+
+NO_LENS = "There is no lens for this model. {reason}"
+
+PROVENANCE = "What it takes to make these numbers again, and the numbers themselves."
