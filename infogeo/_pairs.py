@@ -30,6 +30,7 @@ def kendall_tau(x: FloatArray, y: FloatArray) -> float:
 
 def closeness_pairs(a: Matrix, b: Matrix) -> tuple[FloatArray, FloatArray]:
     """Closeness of all pairs i < j on both sides, neither of them constant."""
+    check_matrices(a, b)
     check_same_words(a, b)
     check_enough_words(len(a.words))
     sides = []
@@ -46,6 +47,14 @@ def check_enough_words(n: int) -> int:
     if n < 3:
         raise DomainError(f"found {n} words, wanted at least three: two words have one pair, and nothing to correlate")
     return n * (n - 1) // 2
+
+
+def check_matrices(*sides: Matrix) -> None:
+    """Raise unless all sides are matrices; a graph is told what compares graphs."""
+    for x in sides:
+        if not isinstance(x, DistanceMatrix | AffinityMatrix):
+            instead = "; two graphs are compared by edge_jaccard" if isinstance(x, WordGraph) else ""
+            raise ArgumentError(f"found {type(x).__name__}, wanted a DistanceMatrix or an AffinityMatrix{instead}")
 
 
 def check_same_words(a: Matrix | WordGraph, b: Matrix | WordGraph) -> None:

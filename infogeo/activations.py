@@ -6,8 +6,10 @@ Attention of block ``l`` (counted from 1) belongs to the step from layer ``l - 1
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -105,14 +107,9 @@ class LayerActivations(Result):
         """Width d of the residual stream."""
         return int(self.hidden_states.shape[2])
 
-    def check_layer(self, layer: int) -> int:
-        """The layer as a non-negative number; negative ones count from the last."""
-        resolved = layer + self.n_layers + 1 if layer < 0 else layer
-        if not 0 <= resolved <= self.n_layers:
-            raise ArgumentError(
-                f"layer {layer} does not exist: this model has layers 0 (embedding) to {self.n_layers} (last block)"
-            )
-        return resolved
+    def check_layer(self, layer: SupportsIndex) -> int:
+        """The layer as a non-negative number; negative ones count from the last, True and 1.0 are no layers."""
+        return resolve_layer(layer, self.n_layers, "model")
 
     def pooling_matrix(self, pooling: Pooling = "mean") -> FloatArray:
         """Weights (n, T) that turn token vectors into word vectors; each row sums to one."""
@@ -209,6 +206,43 @@ class AffinityMatrix(Result):
 
     def summary(self) -> str:
         return f"AffinityMatrix of {len(self.words)} words: {self.name}"
+
+
+def resolve_layer(layer: SupportsIndex, n_layers: int, owner: str) -> int:
+    """A layer from 0 to ``n_layers`` (negative ones count from the last), or an error that says which exist."""
+    there = f"this {owner} has layers 0 (embedding) to {n_layers} (last block)"
+    wanted = f"wanted a whole number, one layer at a time; {there}"
+    if isinstance(layer, bool):
+        raise ArgumentError(f"layer: found {layer!r}, {wanted}")
+    try:
+        number = operator.index(layer)
+    except TypeError as error:
+        raise ArgumentError(f"layer: found {layer!r}, {wanted}") from error
+    resolved = number + n_layers + 1 if number < 0 else number
+    if not 0 <= resolved <= n_layers:
+        raise ArgumentError(f"layer {number} does not exist: {there}")
+    return resolved
+
+
+def check_activations(value: LayerActivations) -> LayerActivations:
+    """The value if it is the activations of one text, or an error that says how to make them."""
+    if not isinstance(value, LayerActivations):
+        several = isinstance(value, list | tuple)
+        raise ArgumentError(
+            f"activations: found {type(value).__name__}, wanted LayerActivations; "
+            + ("call this once for each text" if several else "make them with capture_activations(model, text)")
+        )
+    return value
+
+
+def each_text(activations: LayerActivations | Iterable[LayerActivations]) -> Iterator[LayerActivations]:
+    """The activations of each text, one at a time; those of a single text may come without a list around them."""
+    if isinstance(activations, LayerActivations):
+        activations = (activations,)
+    if isinstance(activations, str) or not isinstance(activations, Iterable):
+        check_activations(activations)  # raises: neither a text nor any other single object holds activations
+    for text in activations:
+        yield check_activations(text)
 
 
 def _as_floats(name: str, value: ArrayLike) -> NDArray[np.floating[Any]]:

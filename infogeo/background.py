@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
 
 from infogeo._checks import FloatArray, as_float_array, check_shape, sealed
-from infogeo.activations import LayerActivations, Pooling
+from infogeo.activations import LayerActivations, Pooling, each_text, resolve_layer
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.results import Result, Source
 
@@ -153,18 +154,17 @@ class Background(Result):
         Raises
         ------
         ArgumentError
-            If the layer does not exist.
+            If the layer does not exist, or the shrinkage is neither a number nor a function.
         DomainError
             If the intensity lies outside 0 to 1, the covariance is zero, or it is singular because it comes from
             fewer words than it has dimensions and is not shrunk.
         """
-        if not -len(self.mean) <= layer < len(self.mean):
-            raise ArgumentError(f"layer {layer} does not exist: this background has layers 0 to {self.n_layers}")
+        layer = resolve_layer(layer, self.n_layers, "background")
         covariance = self.covariance[layer]
         if callable(shrinkage):
             intensity = float(shrinkage(covariance, n=self.n_words, fourth_moment=float(self.fourth_moment[layer])))
         else:
-            intensity = float(shrinkage)
+            intensity = check_intensity(shrinkage, "or a function such as infogeo.ledoit_wolf (itself, not its name)")
         if not 0.0 <= intensity <= 1.0:
             raise DomainError(f"shrinkage: found intensity {intensity}, wanted a number from 0 to 1")
         if intensity == 0.0 and self.n_words <= self.dimension:
@@ -190,7 +190,9 @@ class Background(Result):
         return f"Background of {self.n_words} words: {size} ({self.source.model})"
 
 
-def estimate_background(activations: Iterable[LayerActivations], *, pooling: Pooling = "mean") -> Background:
+def estimate_background(
+    activations: Iterable[LayerActivations] | LayerActivations, *, pooling: Pooling = "mean"
+) -> Background:
     """Mean and covariance of word vectors at every layer, from any number of texts of one model.
 
     The texts are taken one by one and not kept, so an iterator of any length will do: what is held is one text and
@@ -200,7 +202,7 @@ def estimate_background(activations: Iterable[LayerActivations], *, pooling: Poo
     Parameters
     ----------
     activations : iterable of LayerActivations
-        All of one model.
+        All of one model; a single text may be given without a list around it.
     pooling : {'mean', 'first', 'last'}
         How the tokens of a word are turned into its vector.
 
@@ -210,6 +212,8 @@ def estimate_background(activations: Iterable[LayerActivations], *, pooling: Poo
 
     Raises
     ------
+    ArgumentError
+        If something else than activations is given.
     DomainError
         If there are fewer than two words, or the activations come from different models.
     """
@@ -217,7 +221,7 @@ def estimate_background(activations: Iterable[LayerActivations], *, pooling: Poo
     first: FloatArray
     sources: list[Source] = []
     n, texts = 0, hashlib.sha256()
-    for text in activations:
+    for text in each_text(activations):
         if shift is not None and (text.n_layers + 1, text.dimension) != shift.shape:
             raise ShapeError(
                 f"activations: found a text with {text.n_layers} blocks of width {text.dimension} after texts with "
@@ -258,6 +262,24 @@ def estimate_background(activations: Iterable[LayerActivations], *, pooling: Poo
         pooling=pooling,
         source=replace(sources[0], text_hash=texts.hexdigest()),
     )
+
+
+def check_background(value: Background) -> None:
+    """Raise unless the value is a background, saying how to make one."""
+    if not isinstance(value, Background):
+        raise ArgumentError(
+            f"background: found {type(value).__name__}, wanted a Background of the same model; make one with "
+            "capture_background(model, text) of infogeo_adapters, or with estimate_background(list of activations)"
+        )
+
+
+def check_intensity(value: float, otherwise: str = "") -> float:
+    """The value as a float if it is a real number (True is none); the message adds what else there is to pass."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        found = getattr(value, "__name__", None) if callable(value) else None
+        wanted = "a number from 0 to 1" + (f", {otherwise}" if otherwise else "")
+        raise ArgumentError(f"shrinkage: found {found or repr(value)}, wanted {wanted}")
+    return float(value)
 
 
 def check_same_model(name: str, a: Source, b: Source) -> None:

@@ -21,6 +21,7 @@ from infogeo._pairs import (
     Matrix,
     Rng,
     check_count,
+    check_matrices,
     check_same_words,
     closeness_pairs,
     joint_source,
@@ -111,7 +112,7 @@ def spearman(a: Matrix, b: Matrix) -> Comparison:
 
     References
     ----------
-    .. [1] Kendall and Gibbons, "Rank Correlation Methods", 5th edition, 1990, section 3.8 (ties).
+    .. [1] Kendall and Gibbons, "Rank Correlation Methods", 5th edition, 1990 (ties).
 
     Examples
     --------
@@ -150,7 +151,7 @@ def kendall(a: Matrix, b: Matrix) -> Comparison:
 
     References
     ----------
-    .. [1] Kendall, "The treatment of ties in ranking problems", Biometrika 33, 1945, section 5.
+    .. [1] Kendall, "The treatment of ties in ranking problems", Biometrika 33, 1945.
 
     Examples
     --------
@@ -204,6 +205,9 @@ def edge_jaccard(a: WordGraph, b: WordGraph) -> Comparison:
     >>> edge_jaccard(top_edges(d, 1), top_edges(d, 2)).value
     0.5
     """
+    for x in (a, b):
+        if not isinstance(x, WordGraph):
+            raise ArgumentError(f"found {type(x).__name__}, wanted a WordGraph; top_edge_jaccard compares matrices")
     check_same_words(a, b)
     if a.directed != b.directed:
         raise ArgumentError("one graph is directed and the other is not; build both from symmetric matrices")
@@ -245,6 +249,7 @@ def top_edge_jaccard(a: Matrix, b: Matrix, m: int) -> Comparison:
     >>> top_edge_jaccard(d, d, 2).value
     1.0
     """
+    check_matrices(a, b)
     check_same_words(a, b)
     m = check_count("m", m, 1)
     found = edge_jaccard(top_edges(symmetrized(a), m), top_edges(symmetrized(b), m))
@@ -284,6 +289,7 @@ def spanning_tree_overlap(a: Matrix, b: Matrix) -> Comparison:
     >>> spanning_tree_overlap(d, d).value
     1.0
     """
+    check_matrices(a, b)
     check_same_words(a, b)
     n = len(a.words)
     if n < 2:

@@ -6,8 +6,9 @@ The coefficients themselves, and what holds for all of them, are in :mod:`infoge
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ WORD_ORDER = "closeness in the text"
 
 def compare_graphs(
     distance: DistanceMatrix,
-    affinities: Sequence[AffinityMatrix],
+    affinities: Sequence[AffinityMatrix] | AffinityMatrix,
     *,
     edges: int | None = None,
     permutations: int = 999,
@@ -64,7 +65,7 @@ def compare_graphs(
     distance : DistanceMatrix
         n >= 3 words.
     affinities : sequence of AffinityMatrix
-        Of the same words.
+        Of the same words; a single one may be given without a list around it.
     edges : int, optional
         Number of closest pairs that ``edge_jaccard`` compares; n - 1 if not given. An affinity with fewer positive
         pairs is compared at its own number, on both sides; the row's ``n`` tells it.
@@ -81,7 +82,8 @@ def compare_graphs(
     Raises
     ------
     ArgumentError
-        If there is no affinity, or its words differ, or an option is out of range.
+        If there is no affinity, or its words differ, or an option is out of range; if the sides are swapped, or are
+        something else than matrices.
     DomainError
         If there are fewer than three words.
 
@@ -106,6 +108,7 @@ def compare_graphs(
     edge_jaccard 1.0 0.25
     spanning_tree_overlap 1.0 0.083
     """
+    distance, affinities = _sides(distance, affinities)
     permutations = check_count("permutations", permutations, 0)
     found = _agreement(distance, affinities, edges)
     p_values = found.p_values(permutations, np.random.default_rng(rng)) if permutations else {}
@@ -169,7 +172,7 @@ def compare_over_sentences(
 
     References
     ----------
-    .. [1] Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
+    .. [1] Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.
 
     Examples
     --------
@@ -188,9 +191,10 @@ def compare_over_sentences(
     ('spearman', 1.0, (1.0, 1.0), 2)
     """
     resamples = check_count("resamples", resamples, 1)
-    if not 0 < level < 1:
-        raise ArgumentError(f"level: found {level}, wanted a coverage between 0 and 1")
+    if not isinstance(level, Real) or not 0 < level < 1:
+        raise ArgumentError(f"level: found {level!r}, wanted a coverage between 0 and 1")
     edges = None if edges is None else check_count("edges", edges, 1)
+    sentences = _sentences(sentences)
     if len(sentences) < 2:
         raise ArgumentError(f"found {len(sentences)} sentences, wanted at least two; compare_graphs takes one")
     _check_alike(sentences)
@@ -329,6 +333,49 @@ def _agreement(distance: DistanceMatrix, affinities: Sequence[AffinityMatrix], e
         "spanning_tree_overlap": shared,
     }
     return _Agreement(n_pairs, count.astype(np.int64), statistics, tuple(undefined), scores)
+
+
+def _sides(
+    distance: DistanceMatrix, affinities: Sequence[AffinityMatrix] | AffinityMatrix, where: str = ""
+) -> tuple[DistanceMatrix, tuple[AffinityMatrix, ...]]:
+    """Both sides by their types, a single affinity as one of many; or an error that says what stands where."""
+    if isinstance(distance, AffinityMatrix):
+        raise ArgumentError(
+            f"{where}distance: found an AffinityMatrix, wanted a DistanceMatrix; the distances come first and the "
+            "affinities second: are they swapped?"
+        )
+    if not isinstance(distance, DistanceMatrix):
+        instead = "; two graphs are compared by edge_jaccard" if isinstance(distance, WordGraph) else ""
+        raise ArgumentError(f"{where}distance: found {type(distance).__name__}, wanted a DistanceMatrix{instead}")
+    if isinstance(affinities, AffinityMatrix):
+        return distance, (affinities,)
+    if not isinstance(affinities, Iterable):
+        raise ArgumentError(f"{where}affinities: found {type(affinities).__name__}, wanted a list of AffinityMatrix")
+    found = tuple(affinities)
+    for position, affinity in enumerate(found):
+        if not isinstance(affinity, AffinityMatrix):
+            instead = "; spearman and mantel_test compare two distances" if isinstance(affinity, DistanceMatrix) else ""
+            raise ArgumentError(
+                f"{where}affinities: found {type(affinity).__name__} at position {position}, wanted only "
+                f"AffinityMatrix{instead}"
+            )
+    return distance, found
+
+
+def _sentences(
+    sentences: Sequence[tuple[DistanceMatrix, Sequence[AffinityMatrix]]],
+) -> list[tuple[DistanceMatrix, tuple[AffinityMatrix, ...]]]:
+    """The two sides of every sentence, checked."""
+    if not isinstance(sentences, Iterable):
+        raise ArgumentError(f"sentences: found {type(sentences).__name__}, wanted a list of (distance, affinities)")
+    checked = []
+    for position, sentence in enumerate(sentences):
+        if not isinstance(sentence, tuple | list) or len(sentence) != 2:
+            raise ArgumentError(
+                f"sentence {position}: found {type(sentence).__name__}, wanted a pair (distance, affinities)"
+            )
+        checked.append(_sides(*sentence, where=f"sentence {position}: "))
+    return checked
 
 
 def _left(statistic: str, distance: DistanceMatrix) -> str:

@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from infogeo._checks import FloatArray, IntArray, as_array, as_float_array, check_shape, sum_tolerance
-from infogeo.activations import LayerActivations, Pooling
+from infogeo._checks import FloatArray, IntArray, as_array, as_float_array, check_count, check_shape, sum_tolerance
+from infogeo.activations import LayerActivations, Pooling, check_activations, each_text
 from infogeo.background import Background as Background
 from infogeo.background import ShrinkageRule as ShrinkageRule
-from infogeo.background import check_same_model, combined_source
+from infogeo.background import check_background, check_intensity, check_same_model, combined_source
 from infogeo.background import estimate_background as estimate_background
 from infogeo.background import ledoit_wolf as ledoit_wolf
 from infogeo.background import oracle_approximating as oracle_approximating
@@ -102,7 +102,7 @@ def shared_covariance_normals(
     layer : int
         Negative numbers count from the last layer.
     background : Background
-        Of the same model, from :func:`estimate_background`.
+        Of the same model, from :func:`estimate_background` or ``capture_background`` of ``infogeo_adapters``.
     pooling : {'mean', 'first', 'last'}
         Must be that of the background.
     shrinkage : float or function
@@ -121,10 +121,12 @@ def shared_covariance_normals(
     DomainError
         If the background is of another model or pooling, or its covariance is singular and not shrunk.
     ArgumentError
-        If the layer or the pooling does not exist.
+        If the layer or the pooling does not exist, the background is no :class:`Background`, or the shrinkage is
+        neither a number nor a function.
     """
     vectors = _vectors(activations, layer, pooling)
     layer = activations.check_layer(layer)
+    check_background(background)
     if (background.n_layers, background.dimension) != (activations.n_layers, activations.dimension):
         raise ShapeError(
             f"background: found {background.n_layers} blocks of width {background.dimension}, wanted "
@@ -163,7 +165,9 @@ def readout_categoricals(activations: LayerActivations, layer: int, log_probs: F
     ----------
     activations : LayerActivations
     layer : int
-        The layer that was read out; recorded, and checked to exist.
+        The layer that was read out. It is recorded and checked to exist, nothing more: ``log_probs`` is an array that
+        does not know its layer, so that one read out at another layer passes and is recorded wrongly. Write the layer
+        once: ``readout_categoricals(activations, layer, read_out(model, activations, layer))``.
     log_probs : array, shape (T, V)
         Log-probabilities in nats at every token, as ``infogeo_adapters`` reads them out. What their probabilities lack
         or exceed one by rounding is divided out in float64; the largest such correction of a sum is in
@@ -184,7 +188,7 @@ def readout_categoricals(activations: LayerActivations, layer: int, log_probs: F
         If a row that is used is not made of log-probabilities: its probabilities do not sum to one within
         1e-9, or the rounding of a coarser dtype (3.8e-6 for float32, 0.008 for float16).
     """
-    layer = activations.check_layer(layer)
+    layer = check_activations(activations).check_layer(layer)
     log_probs = as_array("log_probs", log_probs)
     check_shape("log_probs", log_probs, (len(activations.tokens), None))
     _check_words(activations)
@@ -212,7 +216,7 @@ def readout_categoricals(activations: LayerActivations, layer: int, log_probs: F
 
 
 def occurrence_normals(
-    activations: Iterable[LayerActivations],
+    activations: Iterable[LayerActivations] | LayerActivations,
     layer: int,
     *,
     shrinkage: float = 0.5,
@@ -233,7 +237,7 @@ def occurrence_normals(
     Parameters
     ----------
     activations : iterable of LayerActivations
-        The corpus, captured with one model.
+        The corpus, captured with one model; a single text may be given without a list around it.
     layer : int
         Negative numbers count from the last layer.
     shrinkage : float
@@ -264,8 +268,8 @@ def occurrence_normals(
     ShapeError
         If there are no activations, or their sizes differ.
     """
-    texts = tuple(activations)
-    _check_occurrence_arguments(texts, shrinkage, min_count, rare)
+    texts = tuple(each_text(activations))
+    _check_occurrence_arguments(texts, shrinkage, min_count, rare, key)
     source = combined_source(texts)
     types: dict[str, int] = {}
     members = [
@@ -360,7 +364,7 @@ def point_masses(activations: LayerActivations, layer: int, *, pooling: Pooling 
 
 
 def _check_words(activations: LayerActivations) -> None:
-    if not activations.words:
+    if not check_activations(activations).words:
         raise ShapeError("activations: the text has no words, so there is nothing to make distributions of")
 
 
@@ -370,8 +374,12 @@ def _vectors(activations: LayerActivations, layer: int, pooling: Pooling) -> Flo
 
 
 def _check_occurrence_arguments(
-    texts: tuple[LayerActivations, ...], shrinkage: float, min_count: int, rare: str
+    texts: tuple[LayerActivations, ...], shrinkage: float, min_count: int, rare: str, key: object
 ) -> None:
+    check_intensity(shrinkage)
+    check_count("min_count", min_count)
+    if key is not None and not callable(key):
+        raise ArgumentError(f"key: found {key!r}, wanted a function of a word such as str.lower, or None")
     if not 0.0 <= shrinkage <= 1.0:
         raise ArgumentError(f"shrinkage: found {shrinkage}, wanted a number from 0 to 1")
     fewest = 1 if shrinkage == 1.0 else 2

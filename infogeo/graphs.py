@@ -208,6 +208,7 @@ def nearest_neighbor_graph(x: DistanceMatrix | AffinityMatrix, k: int, *, mutual
     >>> nearest_neighbor_graph(d, 1, mutual=True).edges.tolist()
     [[0, 1]]
     """
+    _is_directed(x)  # refuses what is no matrix of words
     n = len(x.words)
     k = check_count("k", k)
     if k < 1 or (n > 1 and k >= n):

@@ -67,7 +67,7 @@ def mantel_test(
     .. [1] Mantel, "The detection of disease clustering and a generalized regression approach", Cancer Research 27,
        1967.
     .. [2] Phipson and Smyth, "Permutation p-values should never be zero", Statistical Applications in Genetics and
-       Molecular Biology 9, 2010, equation 2 (the one that is added).
+       Molecular Biology 9, 2010 (the one that is added).
 
     Examples
     --------

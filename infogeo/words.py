@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from infogeo._checks import FloatArray, IntArray, as_float_array, as_int_array, check_shape, sealed
+from infogeo._checks import FloatArray, IntArray, as_float_array, as_int_array, check_count, check_shape, sealed
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.results import Result, Source
 
@@ -95,10 +96,14 @@ class DistanceMatrix(Result):
 
     def index(self, word: str | int) -> int:
         """Position of a word given by position or by text; a text that stands at several places is refused."""
-        if isinstance(word, int):
-            if not -len(self.words) <= word < len(self.words):
+        if not isinstance(word, str):
+            try:
+                position = operator.index(word)
+            except TypeError as error:
+                raise ArgumentError(f"word: found {word!r}, wanted its text or its position") from error
+            if isinstance(word, bool) or not -len(self.words) <= position < len(self.words):
                 raise ArgumentError(f"word {word} does not exist: there are {len(self.words)} words")
-            return word % len(self.words)
+            return position % len(self.words)
         places = [i for i, w in enumerate(self.words) if w == word]
         if len(places) != 1:
             found = f"stands at positions {places}; give one of them" if places else "is not among the words"
@@ -107,7 +112,7 @@ class DistanceMatrix(Result):
 
     def nearest(self, word: str | int, k: int = 5) -> list[tuple[str, float]]:
         """The k words nearest to one, with their distances, nearest first."""
-        i = self.index(word)
+        i, k = self.index(word), check_count("k", k, 0)
         order = [int(j) for j in np.argsort(self.values[i], kind="stable") if j != i]
         return [(self.words[j], float(self.values[i, j])) for j in order[:k]]
 

@@ -267,3 +267,15 @@ def test_import_of_the_mathematics_leaves_the_slow_parts_for_later():
     assert "infogeo.pairwise" in loaded
     assert not loaded & set(SLOW_PARTS)
 
+
+
+def test_no_file_of_a_package_is_hidden_from_git():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout; run the tests in a clone")
+    files = [str(p.relative_to(ROOT)) for top in ("infogeo", "adapters", "tests", "docs")
+             for p in (ROOT / top).rglob("*") if p.is_file() and p.suffix in {".py", ".j2", ".css", ".json", ".txt"}]
+    made = [f for f in files if not ("__pycache__" in f or f.startswith(("docs/_build", "docs/api/generated")))]
+    found = subprocess.run(
+        ["git", "check-ignore", "--stdin"], input="\n".join(made), capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert found.returncode == 1, f"git ignores files that the packages need: {found.stdout}"

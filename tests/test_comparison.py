@@ -122,7 +122,7 @@ def test_other_words_are_refused_and_the_first_difference_is_named(compare):
         compare(d, affinities(np.eye(2), words=("the", "cat")))
     with pytest.raises(ArgumentError, match="of word occurrences, attention of word types"):
         compare(d, affinities(np.eye(3), words=d.words, level="type"))
-    with pytest.raises(ArgumentError, match="found ndarray, wanted a DistanceMatrix"):
+    with pytest.raises(ArgumentError, match=r"found ndarray( at position 0)?, wanted .*Matrix"):
         compare(d, d.values)
 
 
@@ -718,3 +718,81 @@ def test_options_out_of_range_are_refused(options):
     sentences = corpus(2, np.random.default_rng(8))
     with pytest.raises(ArgumentError, match=f"{next(iter(options))}: found"):
         compare_over_sentences(sentences, **options)
+
+
+# ---- natural mistakes
+
+
+def test_a_single_affinity_needs_no_list_around_it():
+    rng = np.random.default_rng(9)
+    d, a = random_distances(5, rng), random_affinities(5, rng)
+    assert compare_graphs(d, a).rows() == compare_graphs(d, [a]).rows() == compare_graphs(d, iter([a])).rows()
+    other = random_distances(5, rng), random_affinities(5, rng)
+    alone, listed = [(d, a), other], [(d, [a]), (other[0], [other[1]])]
+    assert compare_over_sentences(alone).rows() == compare_over_sentences(listed).rows()
+
+
+D, A = line(0.0, 1.0, 3.0), kernel_of(line(0.0, 1.0, 3.0))
+WRONG_SIDES = [
+    (A, [D], "distance: found an AffinityMatrix, wanted a DistanceMatrix; .*are they swapped"),
+    (A, D, "are they swapped"),
+    ([A], D, "distance: found list, wanted a DistanceMatrix"),
+    (D.values, [A], "distance: found ndarray, wanted a DistanceMatrix"),
+    (minimum_spanning_tree(D), minimum_spanning_tree(A), "found WordGraph, wanted .*compared by edge_jaccard"),
+    (D, D, "affinities: found DistanceMatrix, wanted a list of AffinityMatrix"),
+    (D, [A, D], "affinities: found DistanceMatrix at position 1, wanted only .*mantel_test compare two distances"),
+    (D, None, "affinities: found NoneType"),
+    (D, "attention", "affinities: found str at position 0"),
+    (D, A.values, "affinities: found ndarray at position 0"),
+]
+
+
+@pytest.mark.parametrize(("left", "right", "message"), WRONG_SIDES)
+def test_sides_that_are_swapped_or_no_matrices_are_refused(left, right, message):
+    with pytest.raises(ArgumentError, match=message):
+        compare_graphs(left, right)
+    with pytest.raises(ArgumentError, match=f"sentence 1: .*{message}"):
+        compare_over_sentences([(D, [A]), (left, right)])
+
+
+@pytest.mark.parametrize(
+    ("sentences", "message"),
+    [(D, "sentences: found DistanceMatrix"), ([D, D], "sentence 0: found DistanceMatrix, wanted a pair"),
+     ([(D, A, A)] * 2, "sentence 0: found tuple, wanted a pair")],
+    ids=["matrix", "matrices", "triples"],
+)  # fmt: skip
+def test_sentences_are_pairs_of_distances_and_affinities(sentences, message):
+    with pytest.raises(ArgumentError, match=message):
+        compare_over_sentences(sentences)
+    with pytest.raises(ArgumentError, match=r"level: found '0\.95'"):
+        compare_over_sentences([(D, A)] * 2, level="0.95")
+
+
+@pytest.mark.parametrize("compare", [*COEFFICIENTS, partial_mantel_test, spanning_tree_overlap])
+def test_matrices_are_compared_with_matrices_and_graphs_with_graphs(compare):
+    with pytest.raises(ArgumentError, match=r"found WordGraph, wanted .*two graphs are compared by edge_jaccard"):
+        compare(D, minimum_spanning_tree(D))
+    with pytest.raises(ArgumentError, match=r"found ndarray, wanted a DistanceMatrix or an AffinityMatrix$"):
+        compare(D.values, A)
+    with pytest.raises(ArgumentError, match="found DistanceMatrix, wanted a WordGraph; top_edge_jaccard compares"):
+        edge_jaccard(D, A)
+    with pytest.raises(ArgumentError, match="found WordGraph, wanted a DistanceMatrix"):
+        top_edge_jaccard(D, minimum_spanning_tree(D), 1)
+
+
+@pytest.mark.parametrize("build", [lambda x: nearest_neighbor_graph(x, 1), minimum_spanning_tree,
+                                   lambda x: top_edges(x, 1)], ids=["nearest", "tree", "top"])  # fmt: skip
+@pytest.mark.parametrize("wrong", [D.values, minimum_spanning_tree(D), None], ids=lambda x: type(x).__name__)
+def test_graphs_are_built_from_matrices(build, wrong):
+    with pytest.raises(ArgumentError, match=f"DistanceMatrix or an AffinityMatrix, found {type(wrong).__name__}"):
+        build(wrong)
+
+
+@pytest.mark.parametrize("word", [1.5, None, True, 3, np.int64(-4)], ids=repr)
+def test_a_word_is_given_by_text_or_position(word):
+    assert D.index(np.int64(-1)) == D.index(2) == 2
+    with pytest.raises(ArgumentError, match="word"):
+        D.index(word)
+    for k in (-1, "2", 1.5):
+        with pytest.raises(ArgumentError, match="k: found"):
+            D.nearest(0, k)

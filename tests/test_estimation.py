@@ -504,3 +504,97 @@ def test_occurrences_of_one_type_recover_its_distribution():
     np.testing.assert_allclose(words.distribution.mean, mean, atol=0.3)
     np.testing.assert_allclose(words.distribution.var, std**2, rtol=0.3)
     assert isinstance(estimate_background([make_activations(["a", "b"])]), Background)
+
+
+# ------------------------------------------------------------------------------------------------ natural mistakes
+
+
+@pytest.mark.parametrize("layer", [1.5, 1.0, "1", None, True, np.True_, [0, 1]], ids=repr)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda layer: component_normals(make_activations(["the", "cat"]), layer),
+        lambda layer: point_masses(make_activations(["the", "cat"]), layer),
+        lambda layer: shared_covariance_normals(make_activations(["the"]), layer, estimate_background(corpus())),
+        lambda layer: readout_categoricals(make_activations(["the"]), layer, np.log(np.full((2, 2), 0.5))),
+        lambda layer: occurrence_normals([make_activations(["a", "a"])], layer),
+        lambda layer: estimate_background(corpus()).shrunk_covariance(layer),
+    ],
+    ids=["component", "point", "shared", "readout", "occurrence", "background"],
+)
+def test_a_layer_is_a_whole_number(use, layer):
+    with pytest.raises(ArgumentError, match=r"layer: found .*, wanted a whole number.* 0 \(embedding\) to 2 \(last"):
+        use(layer)
+
+
+def test_a_layer_may_be_a_numpy_integer_and_is_recorded_as_a_plain_one():
+    words = component_normals(make_activations(["the", "cat"]), np.int64(-1))
+    assert words.layer == 2
+    assert type(words.layer) is int
+    background = estimate_background(corpus())
+    for layer in (3, -4):
+        with pytest.raises(ArgumentError, match=f"layer {layer} does not exist: this background has layers 0"):
+            background.shrunk_covariance(layer)
+    np.testing.assert_array_equal(background.shrunk_covariance(-1)[0], background.shrunk_covariance(2)[0])
+
+
+@pytest.mark.parametrize("shrinkage", ["ledoit_wolf", "0.5", None, True, np.True_, 1j, [0.5]], ids=repr)
+def test_shrinkage_is_a_number_or_a_function(shrinkage):
+    background = estimate_background(corpus())
+    with pytest.raises(ArgumentError, match=r"shrinkage: found .*wanted a number from 0 to 1, or a function such as "
+                                            r"infogeo\.ledoit_wolf"):
+        shared_covariance_normals(make_activations(["the"]), 1, background, shrinkage=shrinkage)
+    with pytest.raises(ArgumentError, match=r"shrinkage: found .*wanted a number from 0 to 1$"):
+        occurrence_normals([make_activations(["a", "a"])], 1, shrinkage=shrinkage)
+
+
+def test_shrinkage_of_types_is_no_rule_and_its_message_names_the_function():
+    with pytest.raises(ArgumentError, match="shrinkage: found ledoit_wolf, wanted a number"):
+        occurrence_normals([make_activations(["a", "a"])], 1, shrinkage=ledoit_wolf)
+
+
+NO_BACKGROUNDS = [make_activations(["the"]), "some text", None, corpus(2)]
+
+
+@pytest.mark.parametrize("background", NO_BACKGROUNDS, ids=lambda b: type(b).__name__)
+def test_what_is_no_background_is_refused_with_what_makes_one(background):
+    with pytest.raises(ArgumentError, match=rf"background: found {type(background).__name__}, wanted a Background .*"
+                                            r"capture_background\(model, text\).*estimate_background"):
+        shared_covariance_normals(make_activations(["the"]), 1, background)
+
+
+def test_a_single_text_needs_no_list_around_it():
+    text = corpus(4)[3]
+    assert estimate_background(text).to_json() == estimate_background([text]).to_json()
+    text = make_activations(["a", "b", "a", "b"])
+    assert occurrence_normals(text, 1).to_json() == occurrence_normals([text], 1).to_json()
+
+
+@pytest.mark.parametrize("wrong", ["a text", None, 3, ["a text"], [[make_activations(["a"])]]], ids=repr)
+@pytest.mark.parametrize("use", [lambda x: occurrence_normals(x, 1), estimate_background], ids=["types", "background"])
+def test_what_holds_no_activations_is_refused(use, wrong):
+    with pytest.raises(ArgumentError, match=r"activations: found (str|NoneType|int|list), wanted LayerActivations"):
+        use(wrong)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: component_normals(x, 1),
+        lambda x: point_masses(x, 1),
+        lambda x: readout_categoricals(x, 1, np.log(np.full((2, 2), 0.5))),
+        lambda x: shared_covariance_normals(x, 1, estimate_background(corpus())),
+    ],
+    ids=["component", "point", "readout", "shared"],
+)
+def test_occurrences_are_of_one_text(use):
+    with pytest.raises(ArgumentError, match="activations: found list, wanted LayerActivations; call this once for"):
+        use([make_activations(["the"])])
+    with pytest.raises(ArgumentError, match=r"found str, wanted LayerActivations; make them with capture_activations"):
+        use("the cat")
+
+
+@pytest.mark.parametrize("options", [{"key": "lower"}, {"min_count": "2"}, {"min_count": 2.5}], ids=str)
+def test_options_of_types_have_their_kind(options):
+    with pytest.raises(ArgumentError, match=f"{next(iter(options))}: found .*, wanted"):
+        occurrence_normals([make_activations(["a", "a"])], 1, **options)

@@ -29,6 +29,7 @@ from infogeo_adapters.relations import (
     EdgeRule,
     Material,
     Relation,
+    distribution_notes,
     find_attention,
     find_construction,
     find_measure,
@@ -181,10 +182,12 @@ def read_text(
     relation: Relation | None = None,
     material: Material | None = None,
     overflow: Overflow = "error",
+    attention: bool = True,
 ) -> Reading:
     """Run the model over a text and settle layer and relation.
 
     The arguments are those of :func:`analyze`; ``material`` holds background and corpus and can be shared by texts.
+    Without ``attention`` there are distances only, also for models that have none, such as Mamba.
 
     Raises
     ------
@@ -199,7 +202,7 @@ def read_text(
     check_text(text)
     if relation is None:
         relation = DistributionRelation(find_construction(construction), find_measure(measure, construction))
-    activations = capture_activations(model, text, overflow=overflow)
+    activations = capture_activations(model, text, overflow=overflow, attention=attention)
     chosen = default_layer(activations.n_layers) if layer is None else activations.check_layer(layer)
     context = Context(material=material or Material(model=model), activations=activations)
     return Reading(context=context, layer=chosen, relation=relation)
@@ -248,7 +251,8 @@ def analyze(
         How edges are chosen, for distances and attention alike. For a radius, which means nothing for attention, the
         attention graph takes as many edges as the distance graph has.
     neighbors : int
-        How many neighbors each word is joined to (fewer where there are fewer words).
+        How many neighbors each word is joined to; where there are fewer words, ``notes`` says so, and
+        ``source.options`` has ``neighbors_asked`` and ``neighbors_used``.
     radius : float, optional
         For ``graph='radius'``.
     attention : str or callable
@@ -310,15 +314,20 @@ def analyze(
     say("reading predictions out of every layer")
     lens, missing = _lens(model, activations)
     normals, no_normals = _normals(activations, chosen)
+    distributions = reading.distributions()
+    few = rule.note(len(activations.words))
+    notes = (*_notes(activations, text), *(() if few is None else (few,)), *distribution_notes(distributions), *failed)
     return SentenceAnalysis(
-        activations=activations, layer=chosen, distributions=reading.distributions(), distances=distances,
+        activations=activations, layer=chosen, distributions=distributions, distances=distances,
         graph=word_graph, attention=affinity, attention_graph=attention_graph, comparisons=comparisons,
         agreement=agreement, normals=normals, normals_missing=no_normals, lens=lens, lens_missing=missing,
-        notes=_notes(activations, text) + failed, seconds=time.perf_counter() - started,
+        notes=notes, seconds=time.perf_counter() - started,
         source=dataclasses.replace(
             activations.source.with_options(
                 layer=chosen, measure=distances.measure, construction=distances.construction,
                 graph=word_graph.construction, attention=affinity.name, overflow=overflow, permutations=permutations,
+                attention_graph=attention_graph.construction,
+                **{k: v for k, v in word_graph.source.options.items() if k in ("neighbors_asked", "neighbors_used")},
             ),
             seed=rng if isinstance(rng, int) else None,
         ),

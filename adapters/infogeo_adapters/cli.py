@@ -12,12 +12,12 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from infogeo.errors import InfogeoError, TextError
+from infogeo.errors import InfogeoError
+from infogeo_adapters._cli_input import given, read_inputs, rephrase, show_usage_error
 from infogeo_adapters._cli_options import (
     attention_option,
     graph_options,
@@ -61,7 +61,8 @@ def cli() -> None:
       infogeo compare --file story.txt --lines --json
 
     \b
-    Exit codes: 0 done, 1 done with a negative finding (compare), 2 could not be done, 130 interrupted.
+    Exit codes: 0 done, 1 done with a negative finding (compare), 2 could not be done, 130 interrupted,
+    141 the output was not read to its end (as by head).
     Tab completion: see infogeo completion --help.
     """
 
@@ -89,10 +90,13 @@ def report(out: str, units: Any, as_json: bool, text: str | None, file: str | No
       infogeo report "Colorless green ideas sleep." --model minilm --construction components
     """
     from infogeo_adapters.analysis import analyze
+    from infogeo_adapters.relations import find_attention
     from infogeo_adapters.report import check_output_folder, write_report
 
-    text = _inputs(text, file, options)
+    text = read_inputs(text, file, options)
     check_output_folder(out)
+    _rule(options)
+    find_attention(options["attention"])
     for package in ("plotly", "jinja2"):
         require(package, extra="plots", caller="infogeo report")
     say = _progress(quiet)
@@ -104,9 +108,10 @@ def report(out: str, units: Any, as_json: bool, text: str | None, file: str | No
         permutations=options["permutations"], rng=options["seed"], progress=say,
     )
     say("writing the report")
-    page = write_report(analysis, out, units=units)
-    for note in analysis.notes:
-        click.echo(f"infogeo: {note}", err=True)
+    left_out: list[str] = []
+    page = write_report(analysis, out, units=units, left_out=left_out.append)
+    for note in (*analysis.notes, *left_out):
+        click.echo(f"infogeo: {rephrase(note)}", err=True)
     if as_json:
         _print_json({
             "page": str(page), "words": len(analysis.activations.words), "layer": analysis.layer,
@@ -146,18 +151,23 @@ def graph(
 
     if format_ is not None and out is None:
         raise click.UsageError("--format goes with --out FILE; --json prints JSON to stdout")
-    text = _inputs(text, file, options)
+    if what == "distances" and given("attention"):
+        raise click.UsageError("--attention goes with --of attention; the graph of distances uses none")
+    text = read_inputs(text, file, options)
     rule = _rule(options)
     baseline = find_attention(options["attention"])
+    if out is not None:
+        _check_file(out, format_)
     say = _progress(quiet)
-    reading = _reading(_material(_model(options, say), options), text, options, say)
+    reading = _reading(_material(_model(options, say), options), text, options, say, attention=what == "attention")
+    _tell(rule.note(len(reading.activations.words)))
     made = rule.of_distances(reading.distances())
     if what == "attention":
         made = rule.of_attention(baseline(reading.activations, reading.layer), made.n_edges)
     if out is not None:
         from infogeo_adapters.files import write_graph
 
-        write_graph(made, Path(out), format=format_)
+        write_graph(made, out, format=format_)
         say(f"wrote {out}")
     if as_json:
         _print_json(made.to_dict())
@@ -206,7 +216,11 @@ def compare(
 
     if lines and file is None:
         raise click.UsageError("--lines needs --file FILE with one text a line")
-    text = _inputs(text, file, options)
+    if heads and given("attention"):
+        raise click.UsageError("--heads takes every head in place of --attention; give one of the two")
+    if lines and given("permutations"):
+        raise click.UsageError("--permutations goes with one text; --lines gives bootstrap intervals")
+    text = read_inputs(text, file, options)
     baseline = None if heads else find_attention(options["attention"])
     say = _progress(quiet)
     material = _material(_model(options, say), options)
@@ -225,9 +239,12 @@ def compare(
         found = compare_graphs(*sentences[0], permutations=permutations, rng=seed)
         agrees = any(c.statistic == "partial_mantel" and c.p_value is not None and c.p_value <= alpha for c in found)
     if as_json:
-        _print_json(found.to_dict())
+        plain = found.to_dict()
+        plain["items"] = [{**item, "block": item["layer"]} for item in plain["items"]]
+        _print_json(plain)
     else:
-        _print_table(*found.rows())
+        columns, rows = found.rows()
+        _print_table(["block" if name == "layer" else name for name in columns], rows)
     for reason in found.undefined:
         click.echo(f"infogeo: undefined: {reason}", err=True)
     if not agrees:
@@ -283,11 +300,14 @@ def _reported(arguments: list[str]) -> int:
     """The exit code of a command, its errors told on stderr."""
     try:
         return _run(arguments)
+    except click.UsageError as error:
+        show_usage_error(error)
+        return FAILED
     except click.ClickException as error:
-        error.show()
+        click.echo(f"infogeo: {error.format_message()}", err=True)
         return FAILED
     except InfogeoError as error:
-        click.echo(f"infogeo: {error}", err=True)
+        click.echo(f"infogeo: {rephrase(str(error))}", err=True)
         return FAILED
     except (click.Abort, KeyboardInterrupt):
         click.echo("infogeo: interrupted", err=True)
@@ -312,37 +332,6 @@ def _run(arguments: list[str]) -> int:
             return int(cli.invoke(context) or 0)
     except click.exceptions.Exit as end:
         return end.exit_code
-
-
-def _inputs(text: str | None, file: str | None, options: dict[str, Any]) -> str:
-    """The text of the command, from exactly one of its two places; background and corpus are read too, if named."""
-    from infogeo_adapters.transformers.alignment import check_text
-
-    if (text is None) == (file is None):
-        given = "both were given" if text is not None else "neither was given"
-        raise click.UsageError(f"give the text either as TEXT or with --file FILE; {given}")
-    found = (text if text is not None else _read(file)) or ""
-    check_text(found)
-    for name in ("background", "corpus"):
-        options[name] = _read(options[name])
-    return found
-
-
-def _read(file: str | None) -> str | None:
-    """A file's text, strictly UTF-8 (a byte-order mark at its beginning is no part of the text)."""
-    if file is None:
-        return None
-    try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except (OSError, ValueError) as error:
-        raise TextError(f"{file} cannot be read ({error}); check its name and permissions") from error
-    try:
-        return raw.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise TextError(
-            f"{'stdin' if file == '-' else file} is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x} "
-            f"({error.reason}); convert it, for example with iconv -f latin1 -t utf-8"
-        ) from error
 
 
 def _progress(quiet: bool) -> Callable[[str], None]:
@@ -372,19 +361,38 @@ def _material(model: LanguageModel, options: dict[str, Any]) -> Material:
     return Material(model=model, background_text=options["background"], corpus_text=options["corpus"])
 
 
+def _tell(note: str | None) -> None:
+    if note is not None:
+        click.echo(f"infogeo: {note}", err=True)
+
+
+def _check_file(out: str, format_: str | None) -> None:
+    """Refuse a file that could not be written, and an ending that belongs to another format."""
+    from infogeo_adapters import files
+
+    ending = os.path.splitext(out)[1].lower()
+    owner = next((name for name, kind in files.FORMATS.items() if ending in kind.suffixes), None)
+    if format_ in FORMATS and owner not in (None, format_):
+        raise click.UsageError(f"--format {format_} does not go with the ending {ending}, which means {owner}")
+    files.check_graph_file(out, format=format_)
+
+
 def _reading(
-    material: Material, text: str, options: dict[str, Any], say: Callable[[str], None], *, number: str = ""
+    material: Material, text: str, options: dict[str, Any], say: Callable[[str], None], *, number: str = "",
+    attention: bool = True,
 ) -> Reading:
     from infogeo_adapters.analysis import cut_note, read_text
+    from infogeo_adapters.relations import distribution_notes
 
     say(f"reading text{number} with the model")
     reading = read_text(
         material.model, text, layer=options["layer"], construction=options["construction"], measure=options["measure"],
-        material=material, overflow=options["overflow"],
+        material=material, overflow=options["overflow"], attention=attention,
     )
-    note = cut_note(reading.activations, text)
-    if note is not None:
-        click.echo(f"infogeo: {note}", err=True)
+    _tell(cut_note(reading.activations, text))
+    if options["construction"] in ("shared-covariance", "occurrences"):
+        for note in distribution_notes(reading.distributions()):
+            _tell(note)
     return reading
 
 

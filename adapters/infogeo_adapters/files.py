@@ -133,6 +133,53 @@ def write_graph(graph: WordGraph, path: str | os.PathLike[str], *, format: str |
     return write_atomically(target, kind.write(graph).encode("utf-8"))
 
 
+def check_graph_file(path: str | os.PathLike[str], *, format: str | None = None) -> str:  # noqa: A002
+    """The format that :func:`write_graph` would write to a path, or its error before there is a graph.
+
+    Parameters
+    ----------
+    path : path
+    format : {"graphml", "gexf", "json", "dot", "csv"}, optional
+        Taken from the suffix if not given.
+
+    Returns
+    -------
+    str
+        The format.
+
+    Raises
+    ------
+    ArgumentError
+        If the format is unknown.
+    OutputError
+        If no file can be written there. To find out, an empty file is made beside the place and taken away again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_graph_file(folder + "/graph.gv")
+    'dot'
+    """
+    target = Path(path)
+    name = _format_of(target, format, FORMATS)
+    try:
+        place, _ = _place_of(target)
+        folder = os.path.dirname(place)
+        if not os.path.isdir(folder):
+            raise OutputError(
+                f"cannot write {str(target)!r}: there is no folder {folder}; make it (mkdir -p) or give another path"
+            )
+        probe = os.path.join(folder, f".infogeo-{secrets.token_hex(8)}.tmp")
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.unlink(probe)
+    except OutputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {str(target)!r}: {_reason(error)}; give another path") from error
+    return name
+
+
 def read_graph(path: str | os.PathLike[str], *, format: str | None = None) -> WordGraph:  # noqa: A002
     """Read a word graph that :func:`write_graph` has written.
 
@@ -261,13 +308,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
     target = Path(path)
     temporary: str | None = None
     try:
-        place = os.path.realpath(target)
-        mode = os.stat(place).st_mode if os.path.lexists(place) else None
-        if mode is not None and not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise OutputError(f"cannot write {str(target)!r}: it is {kind}; give the path of a file")
-        if mode is not None and not os.access(place, os.W_OK):
-            raise OutputError(f"cannot write {str(target)!r}: the file there is read-only")
+        place, mode = _place_of(target)
         name = os.path.join(os.path.dirname(place), f".infogeo-{secrets.token_hex(8)}.tmp")
         temporary = name  # before there is such a file, so that no interruption comes in between
         with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
@@ -287,6 +328,18 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
     return target
+
+
+def _place_of(target: Path) -> tuple[str, int | None]:
+    """Where a file is written, links followed, and the mode of the file that is there."""
+    place = os.path.realpath(target)
+    mode = os.stat(place).st_mode if os.path.lexists(place) else None
+    if mode is not None and not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise OutputError(f"cannot write {str(target)!r}: it is {kind}; give the path of a file")
+    if mode is not None and not os.access(place, os.W_OK):
+        raise OutputError(f"cannot write {str(target)!r}: the file there is read-only")
+    return place, mode
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from infogeo.estimation import (
     readout_categoricals,
     shared_covariance_normals,
 )
+from infogeo.families import SharedCovarianceGaussian
 from infogeo.graphs import WordGraph, minimum_spanning_tree, nearest_neighbor_graph, radius_graph, top_edges
 from infogeo.measures import MEASURES, Measure
 from infogeo.pairwise import pairwise
@@ -54,7 +56,7 @@ class Material:
         if self.corpus_text is None:
             raise ArgumentError(
                 "occurrence normals are made from the occurrences of each word in a corpus, and none was given; "
-                "give a file with --corpus (in Python corpus=, a text)"
+                "give a text as corpus="
             )
         windows = split_into_windows(self.model, self.corpus_text)
         return capture_activations(self.model, windows, attention=False)
@@ -106,6 +108,37 @@ class DistributionRelation:
         return pairwise(self.measure, self.distributions(context, layer))
 
 
+FEWEST_OCCURRENCES = 2
+"""Occurrences, in corpus and text together, without which a word has no distribution."""
+TRUSTED_OCCURRENCES = 5
+"""Below so many occurrences a note says that the variance of a word is mostly the pooled one."""
+
+
+def distribution_notes(distributions: WordDistributions | None) -> tuple[str, ...]:
+    """What a reader must know about the estimates: rarely seen words, a background with few words."""
+    if distributions is None:
+        return ()
+    if distributions.construction == "occurrence_normals":
+        counts = {w: int(n) for w, n in zip(distributions.words, distributions.observations, strict=True)}
+        rare = [f"{w!r} ({n})" for w, n in counts.items() if n < TRUSTED_OCCURRENCES]
+        if rare:
+            return (
+                f"{len(rare)} of {len(counts)} different words occur fewer than {TRUSTED_OCCURRENCES} times in corpus "
+                f"and text together: {', '.join(rare[:5])}{', ...' if len(rare) > 5 else ''}. Mean and variance of "
+                "these rest on little; a larger corpus would help.",
+            )
+    if isinstance(distributions.distribution, SharedCovarianceGaussian):
+        seen, dimension = distributions.details.get("background_words"), distributions.distribution.mean.shape[-1]
+        if isinstance(seen, int) and seen < dimension:
+            shrinkage = f"{float(str(distributions.details.get('shrinkage'))):.3g}"
+            return (
+                f"The background has {seen} {'word' if seen == 1 else 'words'}, fewer than the {dimension} dimensions "
+                f"of a word vector, so the shared covariance rests mostly on shrinkage (intensity {shrinkage}); "
+                "a longer background would help.",
+            )
+    return ()
+
+
 def _vectors(context: Context, layer: int) -> WordDistributions:
     return point_masses(context.activations, layer)
 
@@ -129,15 +162,18 @@ def _occurrences(context: Context, layer: int) -> WordDistributions:
 
     The occurrences in the text count along with those in the corpus.
     """
-    types = occurrence_normals([*context.material.corpus, context.activations], layer, rare="drop")
+    types = occurrence_normals(
+        [*context.material.corpus, context.activations], layer, rare="drop", min_count=FEWEST_OCCURRENCES
+    )
     index = {word: i for i, word in enumerate(types.words)}
     words = context.activations.words
     lost = sorted({w for w in words if w not in index})
     if lost:
         shown = ", ".join(repr(w) for w in lost[:5])
         raise TextError(
-            f"{len(lost)} of the words occur too rarely in the corpus to have a distribution: {shown}"
-            f"{', ...' if len(lost) > 5 else ''}; give a larger corpus or one that contains them"
+            f"{len(lost)} {'word occurs' if len(lost) == 1 else 'words occur'} too rarely to have a distribution: {shown}"
+            f"{', ...' if len(lost) > 5 else ''}; each needs at least {FEWEST_OCCURRENCES} occurrences in corpus and "
+            "text together, so give a larger corpus or one that contains them"
         )
     places = np.asarray([index[w] for w in words], dtype=np.int64)
     return WordDistributions(
@@ -156,6 +192,8 @@ Euclidean distance."""
 
 GRAPHS = ("neighbors", "mutual", "tree", "radius")
 """How edges are chosen, by the names the command line uses."""
+NEIGHBOR_GRAPHS = ("neighbors", "mutual")
+"""Those of them for which the number of neighbors means something."""
 
 
 def average_attention(activations: LayerActivations, layer: int) -> AffinityMatrix:
@@ -258,6 +296,22 @@ class EdgeRule:
                 "graph 'radius' needs radius=, in the unit of the measure" if self.radius is None
                 else f"radius: found {self.radius}, which means something only for graph 'radius', not {self.kind!r}"
             )
+        if self.radius is not None and not self.radius >= 0:
+            raise ArgumentError(f"radius: found {self.radius}, wanted a length of at least 0")
+
+    def used_neighbors(self, n_words: int) -> int:
+        """How many neighbors a word of so many is joined to: as asked, or all others where there are fewer."""
+        return min(self.neighbors, max(n_words - 1, 1))
+
+    def note(self, n_words: int) -> str | None:
+        """A sentence that says that there are fewer words than neighbors asked for, None if there are not."""
+        used = self.used_neighbors(n_words)
+        if self.kind not in NEIGHBOR_GRAPHS or used == self.neighbors or n_words < 2:
+            return None
+        return (
+            f"{self.neighbors} neighbors of each word were asked for, and the text has {n_words} words: each word is "
+            + ("joined to the other one." if used == 1 else f"joined to all {used} others.")
+        )
 
     def of_distances(self, distances: DistanceMatrix) -> WordGraph:
         """The word graph of the distances, both directions averaged."""
@@ -276,5 +330,8 @@ class EdgeRule:
             return minimum_spanning_tree(matrix)
         if self.radius is not None and isinstance(matrix, DistanceMatrix):
             return radius_graph(matrix, self.radius)
-        k = min(self.neighbors, max(len(matrix.words) - 1, 1))
-        return nearest_neighbor_graph(matrix, k, mutual=self.kind == "mutual")
+        used = self.used_neighbors(len(matrix.words))
+        made = nearest_neighbor_graph(matrix, used, mutual=self.kind == "mutual")
+        return dataclasses.replace(
+            made, source=made.source.with_options(neighbors_asked=self.neighbors, neighbors_used=used)
+        )

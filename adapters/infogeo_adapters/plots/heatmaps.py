@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ from infogeo_adapters.plots.style import (
     readable,
     significant,
 )
+from infogeo_adapters.plots.tokens import byte_level, readable_token
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -223,12 +225,13 @@ def lens_figure(profile: EntropyProfile, *, units: Units = "nats") -> go.Figure:
     entropy = profile.word_entropy() / (np.log(2.0) if units == "bits" else 1.0)
     places = profile.last_tokens()
     probability = profile.top_probability[:, places]
-    tops = [[profile.top_tokens[i][t] for t in places] for i in range(len(entropy))]
+    in_bytes = byte_level(chain(profile.tokens, *profile.top_tokens))
+    tops = [[readable_token(profile.top_tokens[i][t], in_bytes=in_bytes) for t in places] for i in range(len(entropy))]
     what = "the next token" if profile.predicts == "next" else "the token itself"
     hover = [
         [
             f"<b>{label(word, 40)}</b>, layer {i}<br>entropy {entropy[i, w]:.3f} {units}"
-            f"<br>most probable ({what}): <b>{label(_token(tops[i][w]).replace(' ', '␣'), 40)}</b>, "
+            f"<br>most probable ({what}): <b>{label(tops[i][w].replace(' ', '␣'), 40)}</b>, "
             f"probability {probability[i, w]:.3f}"
             for w, word in enumerate(profile.words)
         ]
@@ -238,7 +241,7 @@ def lens_figure(profile: EntropyProfile, *, units: Units = "nats") -> go.Figure:
     go = graph_objects("lens_figure")
     trace = go.Heatmap(
         z=_rounded(entropy), x=list(range(n)), y=list(range(n_layers)), colorscale=list(FAR), xgap=1, ygap=1,
-        zmin=0.0, text=[[label(_token(t).strip(" ") or "␣", 9) for t in row] for row in tops], texttemplate="%{text}",
+        zmin=0.0, text=[[label(t.strip(" ") or "␣", 9) for t in row] for row in tops], texttemplate="%{text}",
         textfont={"size": SMALL}, customdata=hover, hovertemplate="%{customdata}<extra></extra>",
         colorbar=_bar(f"entropy ({units})"),
     )
@@ -301,12 +304,6 @@ def _bar(title: str) -> dict[str, Any]:
 def _menu(buttons: Sequence[Mapping[str, Any]], *, active: int) -> dict[str, Any]:
     return {"buttons": list(buttons), "active": active, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom",
             "pad": {"b": 8}, "font": {"size": FONT_SIZE}, "bgcolor": "#ffffff", "showactive": True}
-
-
-
-def _token(name: str) -> str:
-    """A token as read: tokenizers write the space before a word as Ġ or ▁ and the line end as Ċ."""
-    return name.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")
 
 
 def _rounded(values: FloatArray) -> list[list[float | None]]:

@@ -45,19 +45,21 @@ def graph_objects(caller: str) -> Any:
 def visible(text: str, *, keep: str = "") -> str:
     """The text with control characters, line ends and direction marks replaced by signs one can see.
 
-    Controls 0 to 31 become the control pictures of Unicode (NUL is ``␀``), others their number in brackets; characters
+    A line end becomes ``↵``, other controls 0 to 31 the control pictures of Unicode (NUL is ``␀``), others their number in brackets; characters
     in ``keep`` stay.
 
     Examples
     --------
     >>> visible("a" + chr(0) + "b" + chr(10) + chr(0x202E))
-    'a␀b␊⟨202E⟩'
+    'a␀b↵⟨202E⟩'
     """
     shown = []
     for character in text:
         code = ord(character)
         if character in keep:
             shown.append(character)
+        elif character == "\n":
+            shown.append("↵")  # the control picture is a box in many fonts
         elif code < 32:
             shown.append(chr(0x2400 + code))
         elif code == 127:

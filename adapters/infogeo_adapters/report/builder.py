@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,10 @@ CONFIG = {
 }
 
 
-def write_report(analysis: SentenceAnalysis, folder: str | os.PathLike[str], *, units: Units = "nats") -> Path:
+def write_report(
+    analysis: SentenceAnalysis, folder: str | os.PathLike[str], *, units: Units = "nats",
+    left_out: Callable[[str], object] | None = None,
+) -> Path:
     """Write a folder that opens offline in a browser: ``index.html``, plotly's script, and the data.
 
     The folder appears whole or not at all. A report that stands there already is replaced; a folder that holds anything
@@ -40,6 +44,8 @@ def write_report(analysis: SentenceAnalysis, folder: str | os.PathLike[str], *, 
         Made with its parents if absent.
     units : {'nats', 'bits'}
         For the entropies on the page; the files are in nats.
+    left_out : callable, optional
+        Is told of each file that is missing because its format cannot hold a word; the page tells it too.
 
     Returns
     -------
@@ -62,6 +68,10 @@ def write_report(analysis: SentenceAnalysis, folder: str | os.PathLike[str], *, 
         page_sections = sections(analysis, files, units=units)
         (new / "index.html").write_text(render(analysis, page_sections), encoding="utf-8", newline="\n")
         (new / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8", newline="\n")
+    if left_out is not None:
+        for file in files:
+            if not file.written:
+                left_out(f"{file.name}: {file.what}")
     return Path(folder).expanduser().resolve() / "index.html"
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from infogeo.errors import FormatError
+from infogeo.results import Result
 from infogeo_adapters.analysis import SentenceAnalysis
 from infogeo_adapters.files import write_graph, write_table
+from infogeo_adapters.plots.style import visible
+from infogeo_adapters.plots.tokens import byte_level, readable_token
 
 GRAPH_FORMATS = (("graphml", "GraphML"), ("gexf", "GEXF, for Gephi"), ("json", "node-link JSON"))
 
@@ -22,6 +26,31 @@ class Exported:
     name: str
     what: str
     written: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class ReadableTokens(Result):
+    """The table of a result with a column of text behind each column of tokens as the tokenizer spells them."""
+
+    result: Result
+    columns: tuple[str, ...]
+    """Names of the columns of tokens; the new ones are called like them with ``_text``."""
+    in_bytes: bool
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """The table; control characters in the new columns are signs one can see."""
+        names, table = self.result.rows()
+        found = tuple(chain(*((n, f"{n}_text") if n in self.columns else (n,) for n in names)))
+        return found, [
+            tuple(chain(*(
+                (cell, visible(readable_token(cell, in_bytes=self.in_bytes))) if name in self.columns else (cell,)
+                for name, cell in zip(names, row, strict=True)
+            )))
+            for row in table
+        ]
+
+    def summary(self) -> str:
+        return self.result.summary()
 
 
 def write_exports(analysis: SentenceAnalysis, folder: Path) -> list[Exported]:
@@ -39,11 +68,14 @@ def write_exports(analysis: SentenceAnalysis, folder: Path) -> list[Exported]:
     ):
         for suffix, kind in GRAPH_FORMATS:
             done.append(_export(write_graph, graph, folder / f"{stem}.{suffix}", f"{name} as {kind}"))
+    lens, raw = analysis.lens, analysis.activations.tokens
+    in_bytes = byte_level(raw if lens is None else chain(raw, *lens.top_tokens))
     tables: list[tuple[str, str, Any]] = [
         ("distances.csv", "distances between all words", analysis.distances),
         ("attention.csv", "attention between all words", analysis.attention),
         ("relations.csv", "all pairs of words, closest first", analysis),
-        ("tokens.csv", "tokens and the words they belong to", analysis.activations),
+        ("tokens.csv", "tokens and the words they belong to",
+         ReadableTokens(analysis.activations, ("token",), in_bytes)),
     ]
     if analysis.normals is not None:
         tables.append(("normals.csv", "mean and variance of each word vector's components", analysis.normals))
@@ -53,8 +85,9 @@ def write_exports(analysis: SentenceAnalysis, folder: Path) -> list[Exported]:
         tables.append(("comparisons.csv", "agreement statistics with p-values", analysis.comparisons))
     if analysis.agreement is not None:
         tables.append(("agreement.csv", "rank correlation by layer, block and head", analysis.agreement))
-    if analysis.lens is not None:
-        tables.append(("lens.csv", "entropy (nats) and top prediction by layer and token", analysis.lens))
+    if lens is not None:
+        shown = ReadableTokens(lens, ("token", "top_token"), in_bytes)
+        tables.append(("lens.csv", "entropy (nats) and top prediction by layer and token", shown))
     done += [_export(write_table, result, folder / file_name, what) for file_name, what, result in tables]
     text = json.dumps(analysis.to_dict(), ensure_ascii=False, allow_nan=False)
     (folder / "analysis.json").write_text(text + "\n", encoding="utf-8", newline="\n")

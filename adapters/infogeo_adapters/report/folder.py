@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from infogeo.errors import OutputError
+from infogeo_adapters.plots.style import plural
 
 MANIFEST = "manifest.json"
 GENERATOR = "infogeo report"
@@ -53,12 +54,21 @@ def check_output_folder(folder: str | os.PathLike[str]) -> Path:
         if not ancestor.is_dir():
             raise OutputError(f"{ancestor} is a file, so {path} cannot be made inside it; give another folder")
         if not os.access(ancestor, os.W_OK | os.X_OK):
-            raise OutputError(f"no permission to write in {ancestor}; give another folder")
+            raise OutputError(f"cannot write in {ancestor}: no permission; give another folder")
+        _probe(ancestor)
     except OutputError:
         raise
     except (OSError, RuntimeError) as error:
         raise OutputError(f"the output folder {os.fspath(folder)!r} cannot be used ({error}); give another") from error
     return path
+
+
+def _probe(folder: Path) -> None:
+    """Make a folder and take it away again: permissions alone do not tell, as in /proc or on a read-only disk."""
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".infogeo-", dir=folder))
+    except OSError as error:
+        raise OutputError(f"cannot write in {folder}: {error.strerror or error}; give another folder") from error
 
 
 def _check_replaceable(path: Path) -> None:
@@ -75,8 +85,8 @@ def _check_replaceable(path: Path) -> None:
     foreign = sorted(found - ours)
     if foreign:
         raise OutputError(
-            f"{path} holds a report, which would be replaced, and {len(foreign)} things beside it "
-            f"({', '.join(foreign[:3])}), which would be lost; move them or give another folder"
+            f"{path} holds a report, which would be replaced, and {plural(len(foreign), 'thing')} beside it "
+            f"({', '.join(foreign[:3])}), which would be lost; move {'it' if len(foreign) == 1 else 'them'} or give another folder"
         )
 
 
@@ -108,7 +118,7 @@ def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         except OutputError:
             raise
         except OSError as error:
-            raise OutputError(f"the report cannot be written to {path} ({error}); nothing was changed") from error
+            raise OutputError(f"cannot write the report to {path} ({error}); nothing was changed") from error
     finally:
         if scratch is not None and (path.exists() or not (scratch / "old").exists()):
             shutil.rmtree(scratch, ignore_errors=True)

@@ -53,4 +53,31 @@ NO_HALF_PLANE = "There is no half-plane for this text: {reason}"
 
 NO_LENS = "There is no lens for this model. {reason}"
 
-PROVENANCE = "What it takes to make these numbers again, and the numbers themselves."
+COUNTING = "Words are counted from 1 on this page, and from 0 in the files."
+
+PROVENANCE = f"What it takes to make these numbers again, and the numbers themselves. {COUNTING}"
+
+
+def edges(construction: str) -> str:
+    """What a graph joins, in words.
+
+    Examples
+    --------
+    >>> edges("nearest_neighbor_graph(k=3)")
+    'each word is joined to its 3 nearest'
+    >>> edges("minimum_spanning_tree")
+    'the words are joined by the minimum spanning tree'
+    """
+    number = construction.partition("=")[2].partition(")")[0].partition(",")[0]
+    if construction.startswith("nearest_neighbor_graph("):
+        near = "its nearest" if number == "1" else f"its {number} nearest"
+        if "mutual=True" in construction:
+            return f"two words are joined if each is among the other's {number} nearest"
+        return f"each word is joined to {near}"
+    if construction in ("minimum_spanning_tree", "maximum_spanning_tree"):
+        return f"the words are joined by the {construction.replace('_', ' ')}"
+    if construction.startswith("radius_graph("):
+        return f"words at most {float(number):.4g} apart are joined"
+    if construction.startswith("top_edges("):
+        return f"the {number} strongest pairs are joined"
+    return f"edges come from {construction}"

@@ -123,8 +123,9 @@ def _graphs(analysis: SentenceAnalysis) -> Section:
         analysis.graph, analysis.attention_graph, left_name="geodesic graph", right_name="attention graph"
     )
     edges = (
-        f"Edges on the left: {analysis.graph.construction}. Edges on the right: "
-        f"{analysis.attention_graph.construction}, both directions of attention averaged."
+        f"On the left {prose.edges(analysis.graph.construction)}; on the right "
+        f"{prose.edges(analysis.attention_graph.construction)}, by the mean of both directions of attention. "
+        f"{prose.COUNTING}"
     )
     return Section(
         "graphs", title, paragraphs=(prose.GRAPHS, edges),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import index
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ Words = Splitter | Sequence[Span] | Sequence[str]
 DASHES = "\u2014\u2015\u2026"
 """Em dash, horizontal bar and ellipsis separate words even without spaces."""
 
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+"""How Unicode names of letters begin in scripts that put no spaces between words."""
 
 SPACE_MARK = "\u2581"
 """What SentencePiece writes for a space."""
@@ -162,14 +164,17 @@ def word_spans(text: str, words: Words | None, *, whole: Iterable[Span] = ()) ->
     text : str
     words : callable, sequence of (int, int), sequence of str, or None
         A function from text to spans, the spans, the words in the order of the text, or None for
-        :func:`split_words`. Characters outside all words are allowed; their tokens belong to no word.
+        :func:`split_words`. Characters outside all words are allowed; their tokens belong to no word. A word given as
+        ``str`` is not looked for inside other words: the characters on both sides of its edge are not both letters
+        or digits, unless the next given word follows without a gap (``["do", "n't"]``).
     whole : iterable of (int, int)
         Passed on to :func:`split_words`.
 
     Raises
     ------
     TextError
-        There is no word, a word is not found, or spans overlap, are out of order, out of range, or only white space.
+        ``words`` is no list, there is no word, a word is not found, or spans overlap, are out of order, out of range,
+        or only white space.
 
     Examples
     --------
@@ -178,15 +183,14 @@ def word_spans(text: str, words: Words | None, *, whole: Iterable[Span] = ()) ->
     """
     if words is None:
         return split_words(text, whole=whole)
-    given = list(words(text)) if callable(words) else list(words)
+    given = _listed(words(text) if callable(words) else words)
     spans: list[Span] = []
+    found: list[Span] = []
     end = 0
     for k, word in enumerate(given):
         if isinstance(word, str):
-            first = text.find(word, end) if word else -1
-            if first < 0:
-                raise TextError(f"words: word {k} ({word!r}) does not follow in the text after character {end}")
-            span = (first, first + len(word))
+            found = found or _find_words(text, given, k, end)
+            span = found.pop(0)
         else:
             span = _as_span(k, word)
         if not end <= span[0] < span[1] <= len(text):
@@ -201,6 +205,49 @@ def word_spans(text: str, words: Words | None, *, whole: Iterable[Span] = ()) ->
     if not spans:
         raise TextError("words: found none, wanted at least one word")
     return spans
+
+
+def _listed(words: object) -> list[Any]:
+    """The entries of what a caller gave as words."""
+    if isinstance(words, str | bytes) or not isinstance(words, Iterable):
+        raise TextError(
+            f"words: found {words!r}, wanted a list of words or of (first, end) character positions, or a function "
+            "from the text to such a list"
+        )
+    return list(words)
+
+
+def _find_words(text: str, words: Sequence[Any], k: int, begin: int) -> list[Span]:
+    """Spans of word k and of those that must follow it without a gap for the last one to end where a word ends.
+
+    So ``["a"]`` is not found in "woman", but ``["do", "n't"]`` is in "don't".
+    """
+    word = words[k]
+    first = text.find(word, begin) if word else -1
+    inside = first >= 0
+    while first >= 0:
+        spans: list[Span] = []
+        end = first
+        for following in words[k:] if _is_edge(text, first) else ():
+            if not (isinstance(following, str) and following and text.startswith(following, end)):
+                break
+            spans.append((end, end + len(following)))
+            end += len(following)
+            if _is_edge(text, end):
+                return spans
+        first = text.find(word, first + 1)
+    more = " as a word of its own, only inside other words; give spans to cut words into parts" if inside else ""
+    raise TextError(f"words: word {k} ({word!r}) does not follow in the text after character {begin}{more}")
+
+
+def _is_edge(text: str, i: int) -> bool:
+    """True unless character i continues a word: both sides are letters, digits or marks of a script with spaces."""
+    return not 0 < i < len(text) or not (_continues(text[i - 1]) and _continues(text[i]))
+
+
+def _continues(c: str) -> bool:
+    letter = c.isalnum() or unicodedata.category(c)[0] == "M"
+    return letter and not unicodedata.name(c, "").startswith(UNSPACED)
 
 
 def _as_span(k: int, word: object) -> Span:

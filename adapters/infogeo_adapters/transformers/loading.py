@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import html
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,12 +18,14 @@ from infogeo_adapters.models import FOLDER, bundled_path
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.model_files import find_folder, first_line, hash_files, read_json, weight_files
 from infogeo_adapters.transformers.stack import embedding_rows, find_stack, quiet
+from infogeo_adapters.transformers.weights import check_fit, loading_error
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
+Options = dict[str, str | int | float | bool | None]
 Fingerprint = tuple[tuple[object, ...], ...]
 """Of each tensor of a model where it is and how often it was changed."""
 
@@ -30,22 +35,22 @@ UNLIMITED = 10**9
 """A tokenizer that knows no limit says a length beyond this."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LanguageModel:
     """A transformer with its tokenizer, checked and ready to be captured.
 
     Made by :func:`load_model`. The model is a plain ``transformers`` object and may be used as such.
     """
 
-    model: PreTrainedModel = field(repr=False)
-    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     name: str
     """What the model was asked for as: ``bundled``, a folder, a name on the hub."""
     kind: Kind
     """Measured, not looked up: a decoder is a model in which no token sees a later one."""
     source: Source
     """Where the model comes from and what its weights were when it was loaded; see :meth:`current_source`."""
-    _hashed: dict[Fingerprint, str | None] = field(repr=False)
+    _hashed: dict[Fingerprint, str | None]
     """The state of the weights at the last hashing, and the hash."""
 
     def current_source(self) -> Source:
@@ -74,6 +79,25 @@ class LanguageModel:
                 self._hashed[state] = content_hash
             now = self._hashed[state]
         return self.source if now == self.source.content_hash else replace(self.source, content_hash=now)
+
+    def _facts(self) -> tuple[tuple[str, str], ...]:
+        """What one wants to know at a glance, by name."""
+        config = self.model.config if self.model.config.is_encoder_decoder else self.model.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", None)
+        context = self.context_length
+        return (
+            ("name", self.name), ("architecture", self.source.architecture or type(self.model).__name__),
+            ("kind", self.kind), ("blocks", str(self.n_layers)), ("heads", str(heads) if heads else "none"),
+            ("context", "without limit" if context is None else f"{context} tokens"),
+        )
+
+    def __repr__(self) -> str:
+        (_, name), *facts = self._facts()
+        return f"LanguageModel({name!r}, {', '.join(f'{key}: {value}' for key, value in facts)})"
+
+    def _repr_html_(self) -> str:
+        rows = (f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in self._facts())
+        return f"<table><caption>LanguageModel</caption>{''.join(rows)}</table>"
 
     @property
     def n_layers(self) -> int:
@@ -163,18 +187,24 @@ def load_model(
     if model is None or isinstance(model, str | Path):
         name = "bundled" if model is None else str(model)
         folder, commit = find_folder(model, allow_pickle=allow_pickle, revision=revision)
-        loaded, hashed = _from_folder(folder, dtype=_dtype(dtype), allow_pickle=allow_pickle)
+        loaded, hashed, unused = _from_folder(folder, dtype=_dtype(dtype), allow_pickle=allow_pickle)
         _move(loaded, device if device is not None else "cpu")
-        options = {"revision": commit} if commit else {}
+        options: Options = {}
+        if commit:
+            options["revision"] = commit
+        if unused:
+            options["unused_weights"] = unused
         if tokenizer is None:
             tokenizer = folder
     else:
         _check_object(model, tokenizer, dtype=dtype, device=device, revision=revision)
         loaded, name, hashed = model, model.config.name_or_path or type(model).__name__, _hash_state(model)
         options = {}
+    tokenizer_folder = None
     if isinstance(tokenizer, str | Path):
-        tokenizer = _load_tokenizer(find_folder(tokenizer, allow_pickle=False, revision=None, weights=False)[0])
-    checked = _check_tokenizer(tokenizer, loaded)
+        tokenizer_folder = find_folder(tokenizer, allow_pickle=False, revision=None, weights=False)[0]
+        tokenizer = _load_tokenizer(tokenizer_folder)
+    checked = _check_tokenizer(tokenizer, loaded, tokenizer_folder)
     source = Source(
         model=name, content_hash=hashed, architecture=type(loaded).__name__,
         dtype=str(loaded.dtype).removeprefix("torch."), options=options,
@@ -186,7 +216,8 @@ def load_model(
     )
 
 
-def _from_folder(folder: Path, *, dtype: torch.dtype, allow_pickle: bool) -> tuple[PreTrainedModel, str]:
+def _from_folder(folder: Path, *, dtype: torch.dtype, allow_pickle: bool) -> tuple[PreTrainedModel, str, int]:
+    """The model, the hash of its files, and how many of their weights it does not use."""
     settings = read_json(folder / "config.json", folder)
     if (folder / "adapter_config.json").exists():
         raise ModelError(f"{folder} holds a PEFT adapter; merge it into its base (merge_and_unload) and save that")
@@ -194,25 +225,21 @@ def _from_folder(folder: Path, *, dtype: torch.dtype, allow_pickle: bool) -> tup
     config = _config(folder, settings)
     auto = _auto_class(config, settings)
     try:
-        with quiet():
+        with quiet(), warnings.catch_warnings() if pickled else contextlib.nullcontext():
+            if pickled:
+                warnings.filterwarnings("ignore", message="Detected pickle protocol")
             model, info = auto.from_pretrained(
                 folder, config=config, dtype=dtype, local_files_only=True, trust_remote_code=False,
                 use_safetensors=not pickled, output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused by name below
             )
     except MemoryError:
         raise
     except Exception as error:
-        raise ModelError(
-            f"the weights in {folder} cannot be loaded ({first_line(error)}); the files may be damaged or belong to "
-            "another config.json: copy or download them again"
-        ) from error
-    missing = sorted(k for k in info["missing_keys"] if "pooler" not in k)
-    if missing:
-        raise ModelError(
-            f"the weights in {folder} lack {len(missing)} tensors that {type(model).__name__} needs, {missing[0]!r} "
-            "first; they would be random numbers: check that weights and config.json belong together"
-        )
-    return model.eval(), hash_files(weights)
+        pickles = weights if pickled else []
+        raise loading_error(folder, error, auto=auto, config=config, pickled=pickles) from error
+    unused = check_fit(folder, model, info)
+    return model.eval(), hash_files(weights), unused
 
 
 def _config(folder: Path, settings: Mapping[str, Any]) -> Any:
@@ -300,7 +327,7 @@ def _move(model: PreTrainedModel, device: str | torch.device) -> None:
         raise ArgumentError(f"device {str(device)!r} cannot be used ({first_line(error)}); choose 'cpu'") from error
 
 
-def _check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+def _check_tokenizer(tokenizer: Any, model: PreTrainedModel, folder: Path | None) -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerBase
 
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
@@ -315,9 +342,19 @@ def _check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> PreTrainedTokeni
     if largest < 0:
         raise ModelError("the tokenizer has an empty vocabulary; its files are missing or damaged")
     if largest >= rows:
+        extra = min((i, token) for token, i in tokenizer.get_vocab().items() if i >= rows)[1]
+        if folder is None:
+            remedy = "they do not belong together (or resize the embeddings of the model and train the new rows)"
+        elif not (folder / "tokenizer_config.json").exists():
+            remedy = (
+                f"{folder} has no tokenizer_config.json, and without it transformers adds special tokens of its own: "
+                "copy or download that file too"
+            )
+        else:
+            remedy = f"the tokenizer in {folder} does not belong to this model"
         raise ModelError(
-            f"the tokenizer has ids up to {largest}, but the model has only {rows} embeddings; they do not belong "
-            "together (or call model.resize_token_embeddings(len(tokenizer)) and train the new rows)"
+            f"the tokenizer has ids up to {largest}, but the model has only {rows} embeddings ({extra!r} is the first "
+            f"token without one); {remedy}"
         )
     return tokenizer
 

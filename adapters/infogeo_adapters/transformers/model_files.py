@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ def find_folder(
     packaged = None if isinstance(model, Path) else _packaged(model)
     if packaged is not None:
         folder = packaged
+    elif "://" in str(model) and not isinstance(model, Path):
+        raise ModelError(
+            f"model {model!r} is an address; a model on the hub is named by its owner and name only, as in "
+            "'owner/name' or 'gpt2' (the last parts of the address of its page)"
+        )
     elif isinstance(model, Path) or _looks_like_a_path(str(model)):
         folder = Path(str(model)).expanduser()
     else:
@@ -82,11 +88,15 @@ def _from_hub(name: str, *, allow_pickle: bool, revision: str | None, weights: b
             "give a folder, a name such as 'gpt2' or 'owner/name', or nothing for the bundled model"
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        reason = first_line(error)
+        if huggingface_hub.constants.is_offline_mode():
+            reason = ": downloads are switched off by the environment variable HF_HUB_OFFLINE; unset it,"
+        elif isinstance(error, LocalEntryNotFoundError):
+            reason = ", which cannot be reached from here; check the name and the connection,"
+        else:
+            reason = f" ({first_line(error)}); check the name and the connection,"
         raise ModelError(
-            f"model {name!r} is not a folder here, not in the hub's cache, and cannot be had from the hub ({reason}); "
-            "check the name and the connection, download it elsewhere and give the folder, or leave the name out "
-            "for the bundled model"
+            f"model {name!r} is not a folder here, not in the hub's cache, and cannot be had from the hub{reason} "
+            "download it elsewhere and give the folder, or leave the name out for the bundled model"
         ) from error
     commit = Path(folder).name
     return Path(folder), commit if re.fullmatch(r"[0-9a-f]{40}", commit) else None
@@ -143,6 +153,13 @@ def hash_files(files: list[Path]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Kind and first line of an error, to quote in one of ours."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    """Kind and first line of an error, to quote in one of ours; more lines where the first ends in a colon."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    quoted = lines[0]
+    for line in lines[1:]:
+        if not quoted.endswith(":"):
+            break
+        quoted += f" {line}"
+    return f"{type(error).__name__}: {textwrap.shorten(quoted, 400, placeholder=' ...')}"

@@ -87,7 +87,8 @@ def run_model(part: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, **mo
     rest = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     wanted = {"attention_mask": mask, "use_cache": False, **more}
     given = {k: v for k, v in wanted.items() if k in parameters or (rest and k == "output_attentions")}
-    return part(input_ids=ids, **given)
+    with quiet():  # Mamba and its kin report at their first pass that faster code is not installed
+        return part(input_ids=ids, **given)
 
 
 @dataclass

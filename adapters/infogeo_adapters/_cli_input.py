@@ -1,0 +1,124 @@
+"""What the command line is given, checked before any model is loaded, and messages in its own words."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from infogeo.errors import TextError
+
+PHRASES = (
+    ("cut it with overflow='truncate' or into several texts with split_into_windows(model, text)",
+     "cut it with --overflow truncate or into several texts"),
+    ("graph 'radius' needs radius=", "--graph radius needs --radius"),
+    ("only for graph 'radius', not ", "only for --graph radius, not "),
+    ("load it once with allow_pickle=True if you trust it and write it again with model.save_pretrained(folder), which "
+     "makes safetensors", "add --allow-pickle if you trust it"),
+    ("or pass format=", "or name one with --format"),
+    ("capture it with attention=False", "infogeo graph works without attention, infogeo report and compare do not"),
+)
+"""What the library says in Python, and the same for the command line."""
+
+
+def rephrase(message: str) -> str:
+    """A message of the library in the words of the command line.
+
+    Examples
+    --------
+    >>> rephrase("choose one of these, or pass format=")
+    'choose one of these, or name one with --format'
+    """
+    for python, option in PHRASES:
+        message = message.replace(python, option)
+    return message
+
+
+def show_usage_error(error: click.UsageError) -> None:
+    """A usage error in the voice of all others, under the line that says how the command is used."""
+    if error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+    click.echo(f"infogeo: {error.format_message()}", err=True)
+    if error.ctx is not None:
+        click.echo(f"Try '{error.ctx.command_path} --help' for help.", err=True)
+
+
+def given(name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return click.get_current_context().get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
+
+
+def refuse_unused(options: dict[str, Any]) -> None:
+    """Refuse options that would have no effect beside the others.
+
+    Raises
+    ------
+    click.UsageError
+        That names both.
+    """
+    construction, kind = options["construction"], options.get("kind")
+    if options["corpus"] is not None and construction != "occurrences":
+        raise click.UsageError(f"--corpus goes with --construction occurrences; {construction} uses no corpus")
+    if options["corpus"] is None and construction == "occurrences":
+        raise click.UsageError("--construction occurrences counts the words of a corpus; give one with --corpus FILE")
+    if options["background"] is not None and construction != "shared-covariance":
+        raise click.UsageError(
+            f"--background goes with --construction shared-covariance; {construction} uses no background"
+        )
+    if kind in ("tree", "radius") and given("neighbors"):
+        raise click.UsageError(f"--neighbors goes with --graph neighbors or mutual; {kind} has no such number")
+
+
+def read_inputs(text: str | None, file: str | None, options: dict[str, Any]) -> str:
+    """The text of a command, from exactly one of its two places; background and corpus are read too, if named.
+
+    Raises
+    ------
+    click.UsageError
+        If there are two texts or none, or options that have no effect.
+    TextError
+        If a file cannot be read, is empty, or holds what no tokenizer reads.
+    """
+    from infogeo_adapters.transformers.alignment import check_text
+
+    if (text is None) == (file is None):
+        how = "both were given" if text is not None else "neither was given"
+        raise click.UsageError(f"give the text either as TEXT or with --file FILE; {how}")
+    refuse_unused(options)
+    found = check_text(text) if text is not None else _read_text("file", file)
+    for name in ("background", "corpus"):
+        if options[name] is not None:
+            options[name] = _read_text(name, options[name])
+    return found or ""
+
+
+def _read_text(option: str, file: str | None) -> str:
+    """A file's text, checked; errors name the option and the file."""
+    from infogeo_adapters.transformers.alignment import check_text
+
+    content = read_file(file) if file is not None else ""
+    try:
+        return check_text(content)
+    except TextError as error:
+        raise TextError(f"--{option} {file}: {error}") from error
+
+
+def read_file(file: str) -> str:
+    """A file's text, strictly UTF-8 (a byte-order mark at its beginning is no part of the text); - is stdin."""
+    name = "stdin" if file == "-" else file
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except (OSError, ValueError) as error:
+        raise TextError(f"{name} cannot be read ({error}); check its name and permissions") from error
+    try:
+        return raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
+        raise TextError(
+            f"{name} is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x} ({error.reason}); "
+            + ("it begins like UTF-16: convert it with" if encoding == "utf-16" else "convert it, for example with")
+            + f" iconv -f {encoding} -t utf-8"
+        ) from error
