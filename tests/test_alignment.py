@@ -144,6 +144,52 @@ def test_repeated_words_are_found_in_order():
 
 
 @pytest.mark.parametrize(
+    ("text", "words", "found"),
+    [
+        ("The old woman gave a dog a b.", ["a", "b"], [(19, 20), (27, 28)]),
+        ("about a b", ["a", "b"], [(6, 7), (8, 9)]),
+        ("cat concat cat2 cat", ["cat", "cat"], [(0, 3), (16, 19)]),
+        ("don't stop", ["do", "n't", "stop"], [(0, 2), (2, 5), (6, 10)]),
+        ("don't stop", ["don", "stop"], [(0, 3), (6, 10)]),
+        ("(yes)", ["yes"], [(1, 4)]),
+        ("he said 'x'", ["'", "x"], [(8, 9), (9, 10)]),
+        ("cafe\u0301 cafe", ["cafe"], [(6, 10)]),
+        ("\u6211\u7231\u5317\u4eac", ["\u7231", "\u5317\u4eac"], [(1, 2), (2, 4)]),
+        ("a do do n't", ["do", (5, 7), "n't"], [(2, 4), (5, 7), (8, 11)]),
+    ],
+)
+def test_words_are_not_found_inside_words(text, words, found):
+    assert word_spans(text, words) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("The old woman gave.", ["a", "b"], "word 0 .'a'. does not follow .* only inside other words; give spans"),
+        ("The old woman", ["old", "man"], "word 1 .'man'. does not follow in the text after character 7 as a word"),
+        ("don't", ["do"], "word 0 .'do'. does not"),
+        (HINDI, [HINDI[:2]], "only inside other words"),
+    ],
+)
+def test_parts_of_words_are_refused(text, words, message):
+    with pytest.raises(TextError, match=message):
+        word_spans(text, words)
+
+
+@given(PLAIN)
+def test_words_given_in_order_are_found_where_they_stand(words):
+    text = " ".join(words)
+    assert [text[i:j] for i, j in word_spans(text, words)] == words
+    assert word_spans(text, words) == [(i, j) for i, j in split_words(text)]
+
+
+@pytest.mark.parametrize("words", [5, 0.5, True, object(), "New York", b"New", np.array(5), lambda text: 5])
+def test_words_that_are_no_list(words):
+    with pytest.raises(TextError, match="wanted a list of words"):
+        word_spans(TEXT, words)
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "found none"),

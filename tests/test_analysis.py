@@ -162,9 +162,9 @@ def test_repeated_words_share_their_type(bundled: Any) -> None:
 
 
 def test_occurrences_need_a_corpus_that_has_the_words(bundled: Any) -> None:
-    with pytest.raises(ArgumentError, match="--corpus"):
+    with pytest.raises(ArgumentError, match="corpus="):
         analyze(bundled, TEXT, construction="occurrences")
-    with pytest.raises(TextError, match=r"occur too rarely.*'zebra'"):
+    with pytest.raises(TextError, match=r"too rarely .*'zebra'.*at least 2 occurrences in corpus and text together"):
         analyze(bundled, "The dog saw a zebra.", construction="occurrences", corpus="The dog saw a cat. The dog saw.")
 
 
@@ -208,7 +208,7 @@ def test_few_words_give_what_they_can(bundled: Any, text: str, n: int) -> None:
     assert made.comparisons is None
     assert made.agreement is None
     assert made.graph.n_edges == n - 1 == len(made.pairs()) == len(made.shared_edges())
-    assert len(made.notes) == 1
+    assert len(made.notes) == n  # with two words also that three neighbors cannot be had
     assert ("one word" if n == 1 else "2 words") in made.notes[0]
     assert made.lens is not None
     made.to_json()
@@ -379,3 +379,29 @@ def test_progress_is_told_and_nothing_is_printed(bundled: Any, capsys: pytest.Ca
     assert len(told) >= 3
     assert told[0] == "reading the text with the model"
     assert capsys.readouterr() == ("", "")
+
+
+def test_neighbors_asked_and_used_are_recorded(bundled: Any) -> None:
+    made = analyze(bundled, TEXT, construction="components", neighbors=1000, permutations=9)
+    others = len(made.activations.words) - 1
+    assert any(n.startswith("1000 neighbors of each word were asked for") for n in made.notes)
+    for source in (made.source, made.graph.source, made.attention_graph.source):
+        assert (source.options["neighbors_asked"], source.options["neighbors_used"]) == (1000, others)
+    tree = analyze(bundled, TEXT, construction="components", graph="tree", neighbors=1000, permutations=9)
+    assert tree.notes == ()
+    assert "neighbors_asked" not in tree.source.options
+
+
+@pytest.mark.parametrize("radius", [float("nan"), -1.0])
+def test_a_radius_is_a_length(radius: float) -> None:
+    with pytest.raises(ArgumentError, match="wanted a length of at least 0"):
+        EdgeRule(kind="radius", radius=radius)
+
+
+def test_thin_backgrounds_and_rare_words_are_noted(bundled: Any) -> None:
+    own = analyze(bundled, TEXT, background="The sun rose over the hill.", permutations=9)
+    assert own.distributions is not None
+    (note,) = own.notes
+    assert "The background has 7 words, fewer than the 160 dimensions" in note
+    assert f"(intensity {own.distributions.details['shrinkage']:.3g})" in note
+    assert analyze(bundled, TEXT, permutations=9).notes == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib.util
 import inspect
 import time
 from collections.abc import Callable
@@ -247,6 +248,40 @@ def other(tiny: Callable[[str], Any], cls: str, config: Any) -> LanguageModel:
 def mamba(tiny):
     config = transformers.MambaConfig(vocab_size=345, hidden_size=16, num_hidden_layers=2, state_size=4)
     return other(tiny, "MambaForCausalLM", config)
+
+
+def test_libraries_are_silent(tiny, caplog):
+    import logging
+
+    from infogeo_adapters.transformers.stack import runner
+
+    transformers.utils.logging.warning_once.cache_clear()  # what was said in an earlier test is not said again
+    config = transformers.MambaConfig(vocab_size=345, hidden_size=16, num_hidden_layers=2, state_size=4)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        mamba = other(tiny, "MambaForCausalLM", config)
+        capture_activations(mamba, TEXTS[0], attention=False)
+        assert not caplog.records
+        transformers.utils.logging.warning_once.cache_clear()
+        with torch.no_grad():
+            runner(mamba.model)(input_ids=torch.tensor([[5, 6]]))
+        if any(importlib.util.find_spec(name) is None for name in ("mamba_ssm", "causal_conv1d")):
+            assert any("falling back" in r.getMessage() for r in caplog.records), "the library would have spoken"
+    finally:
+        logger.removeHandler(caplog.handler)
+
+
+def test_words_that_are_no_list(tiny):
+    model = tiny("gpt2")
+    with pytest.raises(TextError, match="words: found 5, wanted a list"):
+        capture_activations(model, TEXTS[0], words=5)
+    with pytest.raises(ArgumentError, match="words: found 5, wanted a function"):
+        capture_activations(model, TEXTS, words=5)
+    with pytest.raises(ArgumentError, match="found 0 entries"):
+        capture_activations(model, TEXTS, words="The")
+    acts = capture_activations(model, "The old woman gave the hungry dog a bone.", words=["a", "bone"])
+    assert acts.word_spans.tolist() == [[34, 35], [36, 40]]
 
 
 def test_a_model_without_attention(mamba, restored):

@@ -84,7 +84,8 @@ def test_report_misses_a_library_before_it_loads_a_model(
 def test_report_says_that_a_text_was_cut(tmp_path: Path, capsys: Capture) -> None:
     pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
     text = "The dog ran home. " * 150
-    assert "overflow='truncate'" in failed(capsys, "report", text, *FAST, "-o", str(tmp_path / "r"))
+    err = failed(capsys, "report", text, *FAST, "-o", str(tmp_path / "r"))
+    assert "cut it with --overflow truncate or into several texts" in err
     assert not (tmp_path / "r").exists()
     assert main(["report", text, *FAST, "-o", str(tmp_path / "r"), "--overflow", "truncate", "-q",
                  "--permutations", "1"]) == 0
@@ -148,8 +149,8 @@ def test_graph_to_a_place_that_cannot_be(tmp_path: Path, capsys: Capture) -> Non
 
 
 def test_a_radius_goes_with_its_graph(capsys: Capture) -> None:
-    assert "needs radius" in failed(capsys, "graph", TEXT, "--graph", "radius")
-    assert "only for graph 'radius'" in failed(capsys, "graph", TEXT, "--radius", "1")
+    assert "--graph radius needs --radius" in failed(capsys, "graph", TEXT, "--graph", "radius")
+    assert "only for --graph radius" in failed(capsys, "graph", TEXT, "--radius", "1")
     assert main(["graph", TEXT, *FAST, "--graph", "radius", "--radius", "0.2", "-q"]) == 0
     assert all(float(r.split("\t")[4]) <= 0.2 for r in capsys.readouterr().out.splitlines()[1:])
 
@@ -279,8 +280,8 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path: Path, capsys: Capture) -> N
     path.write_bytes("The café".encode("latin-1"))
     err = failed(capsys, "graph", "--file", str(path))
     assert "latin.txt is not UTF-8: byte 7 is 0xe9" in err
-    for option in ("--background", "--corpus"):
-        assert "byte 7" in failed(capsys, "graph", TEXT, option, str(path))
+    for option in (["--background"], ["-c", "occurrences", "--corpus"]):
+        assert "byte 7" in failed(capsys, "graph", TEXT, *option, str(path))
     assert "half a surrogate pair" in failed(capsys, "graph", "caf\udce9")
 
 
@@ -298,6 +299,134 @@ def test_a_background_and_a_corpus_from_files(tmp_path: Path, capsys: Capture) -
         assert main(["graph", TEXT, *args, "-q"]) == 0
         outputs.append(capsys.readouterr().out)
     assert len(set(outputs)) == 3
+
+
+# what is refused before a model is loaded
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["compare", TEXT, "--heads", "-a", "rollout"], "give one of the two"),
+        (["compare", TEXT, "--corpus", "x"], "--corpus goes with --construction occurrences"),
+        (["report", TEXT, "-c", "vectors", "--background", "x"], "--background goes with --construction shared-cov"),
+        (["graph", TEXT, "-a", "rollout"], "--attention goes with --of attention"),
+        (["graph", TEXT, "-g", "tree", "-k", "2"], "--neighbors goes with --graph neighbors or mutual"),
+        (["compare", "-f", "x", "--lines", "--permutations", "9"], "--permutations goes with one text"),
+        (["graph", TEXT, "-o", "a.gexf", "--format", "json"], "does not go with the ending .gexf, which means gexf"),
+        (["graph", TEXT, "-o", "a.docx"], "or name one with --format"),
+        (["graph", TEXT, "-o", "absent/a.json"], "mkdir -p"),
+        (["graph", TEXT, "-o", "/proc/a.json"], "cannot write '/proc/a.json'"),
+        (["graph", TEXT, "-g", "radius", "-r", "nan"], "radius: found nan"),
+        (["report", TEXT, "-g", "radius", "-r", "nan"], "radius: found nan"),
+        (["report", TEXT, "-o", "/proc/x"], "cannot write in /proc"),
+        (["report", TEXT, "-a", "nonsense"], "head:B.H"),
+        (["graph", "-f", "nul.txt"], "--file nul.txt: text: character 1 is NUL"),
+        (["graph", TEXT, "--background", "empty.txt"], "--background empty.txt: text: found an empty text"),
+        (["graph", TEXT, "-c", "occurrences", "--corpus", "empty.txt"], "--corpus empty.txt: text: found an empty"),
+        (["graph", "-f", "wide.txt"], "iconv -f utf-16 -t utf-8"),
+        (["graph", "-f", "big.txt"], "iconv -f utf-16 -t utf-8"),
+    ],
+)
+def test_what_cannot_be_is_said_before_a_model_is_loaded(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, args: list[str], message: str
+) -> None:
+    if any(a.startswith("/proc") for a in args) and not Path("/proc/self").exists():
+        pytest.skip("there is no /proc here")
+    monkeypatch.chdir(tmp_path)
+    Path("nul.txt").write_bytes(b"a\0b")
+    Path("empty.txt").write_bytes(b"")
+    Path("wide.txt").write_bytes(TEXT.encode("utf-16-le").join([b"\xff\xfe", b""]))
+    Path("big.txt").write_bytes(b"\xfe\xff" + TEXT.encode("utf-16-be"))
+    before = sorted(p.name for p in tmp_path.iterdir())
+    err = failed(capsys, *args)
+    assert any(line.startswith("infogeo: ") and message in line for line in err.splitlines()), err
+    assert "loading" not in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_a_format_may_stand_beside_an_ending_of_no_format(tmp_path: Path, capsys: Capture) -> None:
+    for name, kind in (("g.txt", "json"), ("g.GV", "dot")):
+        assert main(["graph", TEXT, *FAST, "-o", str(tmp_path / name), "--format", kind, "-q"]) == 0
+        assert read_graph(tmp_path / name, format=kind).n_edges > 0
+
+
+# notes
+
+
+def test_more_neighbors_than_words_are_told(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["graph", TEXT, *FAST, "-k", "1000", "--json", "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert "1000 neighbors of each word were asked for, and the text has 12 words" in err
+    options = json.loads(out)["source"]["options"]
+    assert (options["neighbors_asked"], options["neighbors_used"]) == (1000, 11)
+    assert main(["graph", TEXT, *FAST, "-k", "11", "-q"]) == 0
+    assert "asked for" not in capsys.readouterr().err
+
+
+def test_thin_estimates_are_told(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "own.txt"
+    path.write_text(f"{TEXT} {TEXT}", encoding="utf-8")
+    assert main(["graph", TEXT, "--background", str(path), "-q"]) == 0
+    err = capsys.readouterr().err
+    assert "The background has 24 words, fewer than the 160 dimensions" in err
+    assert "(intensity 0." in err or "(intensity 1)" in err
+    assert main(["graph", TEXT, "-c", "occurrences", "--corpus", str(path), "-q"]) == 0
+    assert "12 of 12 different words occur fewer than 5 times" in capsys.readouterr().err
+    path.write_text(f"{TEXT} " * 5, encoding="utf-8")
+    assert main(["graph", TEXT, "-c", "occurrences", "--corpus", str(path), "-q"]) == 0
+    assert "fewer than 5" not in capsys.readouterr().err
+
+
+def test_files_that_a_report_leaves_out_are_told(tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
+    assert main(["report", "The dog\x01x ran home.", *FAST, "-o", str(tmp_path / "r"), "-q",
+                 "--permutations", "9"]) == 0
+    err = capsys.readouterr().err
+    assert "infogeo: graph.graphml: not written" in err
+    assert "infogeo: attention_graph.gexf: not written" in err
+    assert not (tmp_path / "r" / "graph.graphml").exists()
+
+
+def test_compare_calls_the_block_of_a_head_a_block(capsys: Capture) -> None:
+    main(["compare", TEXT, *FAST, "-q", "--permutations", "9"])
+    header = capsys.readouterr().out.splitlines()[0].split("\t")
+    assert "block" in header
+    assert "layer" not in header
+    main(["compare", TEXT, *FAST, "-q", "--permutations", "9", "--json", "-a", "head:2.3"])
+    assert {c["block"] for c in json.loads(capsys.readouterr().out)["items"]} == {2}
+
+
+# a model without attention
+
+
+@pytest.fixture(scope="module")
+def mamba_folder(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("mamba")
+    torch.manual_seed(3)
+    config = transformers.MambaConfig(vocab_size=345, hidden_size=16, num_hidden_layers=2, state_size=4)
+    model: Any = transformers.MambaForCausalLM(config)
+    model.save_pretrained(folder)
+    tiny("gpt2").tokenizer.save_pretrained(folder)
+    return Path(folder)
+
+
+def test_distances_need_no_attention(mamba_folder: Path, capsys: Capture) -> None:
+    assert main(["graph", TEXT, *FAST, "--model", str(mamba_folder), "-q"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 6
+
+
+@pytest.mark.parametrize("command", [["compare"], ["report", "-o", "r"], ["graph", "--of", "attention"]])
+def test_without_attention_a_message_names_what_works(
+    mamba_folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    err = failed(capsys, *command, TEXT, *FAST, "--model", str(mamba_folder))
+    assert "MambaForCausalLM gives no attention; infogeo graph works without attention" in err
+    assert "attention=False" not in err
 
 
 # errors
@@ -395,7 +524,10 @@ def test_output_that_is_flushed_only_at_the_end_is_no_error_either() -> None:
 
 def test_help_has_examples_and_exit_codes(capsys: Capture) -> None:
     assert main(["--help"]) == 0
-    assert "Exit codes: 0 done, 1 done with a negative finding" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Exit codes: 0 done, 1 done with a negative finding" in out
+    assert "130 interrupted" in out
+    assert "141" in out
     for command in ("report", "graph", "compare", "completion"):
         assert main([command, "--help"]) == 0
         assert f"  infogeo {command} " in capsys.readouterr().out.split("Examples:")[1]

@@ -22,7 +22,7 @@ from infogeo import Comparison, Comparisons, minimum_spanning_tree, nearest_neig
 from infogeo.errors import ArgumentError, FormatError, InfogeoError, OutputError
 from infogeo.graphs import WordGraph
 from infogeo.results import Result, Source
-from infogeo_adapters.files import FORMATS, read_graph, write_atomically, write_graph, write_table
+from infogeo_adapters.files import FORMATS, check_graph_file, read_graph, write_atomically, write_graph, write_table
 from infogeo_adapters.networkx import from_networkx
 
 ALL = sorted(FORMATS)
@@ -543,3 +543,38 @@ def test_tables_are_refused_where_they_cannot_be_written(tmp_path):
     assert os.listdir(tmp_path) == ["d.json"]
     assert issubclass(OutputError, InfogeoError)
     assert re.match(r"\{", (tmp_path / "d.json").read_text())
+
+
+# before there is a graph
+
+
+def test_a_file_is_checked_without_being_written(tmp_path):
+    kept = tmp_path / "kept.json"
+    kept.write_text("mine")
+    assert check_graph_file(kept) == "json"
+    assert check_graph_file(tmp_path / "new.txt", format="dot") == "dot"
+    assert kept.read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.json"]
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("absent/g.json", OutputError, "there is no folder .*absent; make it"), (".json", ArgumentError, "no format"),
+        ("folder.json", OutputError, "it is a folder"), ("g.docx", ArgumentError, "pass format="),
+        ("a\0b.json", OutputError, "cannot write"), ("x" * 300 + "/g.json", OutputError, "cannot write"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_early(tmp_path, path, error, message):
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(error, match=message):
+        check_graph_file(tmp_path / path)
+
+
+def test_a_folder_that_takes_no_file_is_told_early(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(OutputError, match="Read-only file system; give another path"):
+        check_graph_file(tmp_path / "g.json")

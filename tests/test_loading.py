@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib.util
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,8 @@ def test_the_default_is_the_bundled_model(bundled, no_network):
         assert model.source.versions["transformers"] == transformers.__version__
     weights = (bundled_path() / "model.safetensors").read_bytes()
     assert bundled.source.content_hash == hashlib.sha256(weights).hexdigest()
-    assert "Embedding(" not in repr(bundled), "the modules are not printed"
+    shown = "LanguageModel('bundled', architecture: LlamaForCausalLM, kind: decoder, blocks: 6, heads: 5, context: 512 "
+    assert repr(bundled) == f"{shown}tokens)"
 
 
 def test_early_checkpoints(bundled, no_network):
@@ -231,6 +234,16 @@ def test_silence_ends_when_the_last_has_left():
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
+def test_what_a_notebook_shows(tiny):
+    assert "kind: encoder-decoder, blocks: 3, heads: 4, context: without limit)" in repr(tiny("t5"))
+    page = dataclasses.replace(tiny("bart"), name="<b>&")._repr_html_()
+    rows = re.findall("<tr><th>([a-z]+)</th><td>(.*?)</td></tr>", page)
+    assert dict(rows) == {
+        "name": "&lt;b&gt;&amp;", "architecture": "BartForConditionalGeneration", "kind": "encoder-decoder",
+        "blocks": "3", "heads": "4", "context": "64 tokens",
+    }
+
+
 # Objects
 
 
@@ -305,6 +318,20 @@ def test_a_tokenizer_larger_than_the_embedding(make_tiny):
         load_model(model, tokenizer=tokenizer)
 
 
+def test_a_folder_without_tokenizer_config(folders, tmp_path):
+    folder = copied(folders("t5"), tmp_path)
+    (folder / "tokenizer_config.json").unlink()
+    message = r"'<extra_id_\d+>' is the first .* has no tokenizer_config\.json.*copy"
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(folder)
+    assert "resize" not in str(caught.value)
+
+
+def test_a_tokenizer_folder_of_another_model(folders):
+    with pytest.raises(ModelError, match=r"embeddings .* do not belong together .the tokenizer is the one in"):
+        load_model(folders("bert"), tokenizer=folders("gpt2"))
+
+
 @pytest.mark.parametrize("thing", [3, object(), len])
 def test_things_that_are_no_tokenizer(make_tiny, thing):
     with pytest.raises(ModelError, match="wanted a transformers tokenizer"):
@@ -371,8 +398,66 @@ def test_weights_of_another_model(folders, tmp_path):
     with pytest.raises(ModelError, match=r"lack 1 tensors .*h\.1\.mlp\.c_fc\.weight"):
         load_model(folder)
     save_file({**tensors, name: kept[:, :-1].contiguous()}, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match=r"h\.1\.mlp\.c_fc\.weight' has the shape \(32, 127\) .* wants \(32, 128\);"):
         load_model(folder)
+
+
+def with_settings(folder: Path, to: Path, **settings: Any) -> Path:
+    """A copy of a folder whose config.json says something else."""
+    folder = copied(folder, to)
+    known = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**known, **settings}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("gpt2", {"n_layer": 2}, r"1[12] tensors .*blocks of GPT2LMHeadModel .*'transformer\.h\.2\.attn.*config\.json"),
+        ("gpt2", {"n_layer": 2, "architectures": ["GPT2Model"]}, r"blocks of GPT2Model .*h\.2\."),
+        ("llama", {"num_hidden_layers": 1}, r"18 tensors .*layers\.1\."),
+        ("bert", {"num_hidden_layers": 2}, r"16 tensors .*layer\.2\."),
+        ("t5", {"num_layers": 2}, r"encoder\.block\.2\."),
+        ("bart", {"decoder_layers": 1}, r"decoder\.layers\.1\."),
+        ("gpt2", {"n_embd": 16}, r"'transformer\.h\.0.* shape \(96,\) .* wants \(48,\) \(and 3\d more tensors"),
+        ("gpt2", {"n_head": 5}, "config.json cannot be used .*`num_heads`: 5"),
+        ("bert", {"num_attention_heads": 5}, "config.json cannot be used .*multiple of the number of attention heads"),
+        ("llama", {"num_attention_heads": 5}, "config.json cannot be used .*multiple of the number of attention heads"),
+        ("gpt2", {"n_embd": "wide"}, "config.json cannot be used .*got str .value: 'wide'"),
+        ("gpt2", {"activation_function": "nonsense"}, "config.json cannot be used .*nonsense"),
+    ],
+)
+def test_a_config_of_another_model(folders, tmp_path, no_network, name, settings, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(with_settings(folders(name), tmp_path, **settings))
+    assert "ignore_mismatched_sizes" not in str(caught.value)
+    assert "damaged" not in str(caught.value)
+
+
+def test_weights_for_which_a_block_has_no_place(folders, tiny, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = copied(folders("llama"), tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+
+    def load_with(name: str, tensor: Any) -> LanguageModel:
+        save_file({**tensors, name: tensor}, folder / "model.safetensors", metadata={"format": "pt"})
+        return load_model(folder)
+
+    for name in ("model.layers.0.self_attn.q_proj.bias", "model.layers.1.extra.weight", "model.layers.3.x"):
+        with pytest.raises(ModelError, match=f"1 tensors .*'{name}'"):
+            load_with(name, torch.zeros(32))
+    # constants of old files, and heads for something else, change nothing
+    for name in ("model.layers.0.self_attn.bias", "model.layers.0.self_attn.masked_bias", "score.weight"):
+        model = load_with(name, torch.zeros(32))
+        assert model.source.options["unused_weights"] == 1
+        assert np.array_equal(logits(model), logits(tiny("llama")))
+
+
+def test_weights_that_are_not_used_are_counted(folders, tmp_path, minilm):
+    model = load_model(with_settings(folders("bert"), tmp_path, architectures=["BertModel"]))
+    assert model.source.options == {"unused_weights": 5}, "the masked language model's head"
+    assert load_model(folders("bert")).source.options == minilm.source.options == {}
 
 
 def test_a_missing_pooler_is_nothing_to_worry_about(folders, tiny, tmp_path):
@@ -410,8 +495,15 @@ def test_safetensors_come_before_pickles(folders, tiny, tmp_path):
     assert np.array_equal(logits(load_model(folder, allow_pickle=True)), logits(tiny("gpt2")))
     (folder / "model.safetensors").unlink()
     for allow in (False, True):
-        with pytest.raises(ModelError):
+        with pytest.raises(ModelError, match="holds more than tensors.* refused even" if allow else "a pickle"):
             load_model(folder, allow_pickle=allow)
+    torch.save({"x": Trap(tmp_path / "sprung")}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"holds more than tensors.* refused even") as caught:
+        load_model(folder, allow_pickle=True)
+    assert "weights_only" not in str(caught.value)
+    (folder / "pytorch_model.bin").write_bytes(b"garbage")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin is no file of tensors"):
+        load_model(folder, allow_pickle=True)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -443,8 +535,13 @@ def test_code_that_comes_with_a_model_is_never_run(folders, tmp_path, no_network
 
 @pytest.mark.parametrize("name", ["surely-no-such-model", "nobody-at-all/surely-no-such-model"])
 def test_offline(name):
-    with pytest.raises(ModelError, match=f"{name}' is not a folder here, not in the hub's cache, and cannot be had"):
+    with pytest.raises(ModelError, match=f"{name}' is not a folder here, not in the hub's cache") as caught:
         load_model(name)
+    assert str(caught.value).endswith(
+        ", and cannot be had from the hub, since HF_HUB_OFFLINE=1 (environment variable) forbids downloads; "
+        "set it to 0 to download, "
+        "download it elsewhere and give the folder, or leave the name out for the bundled model"
+    )
 
 
 def test_unreachable(monkeypatch, no_network, tmp_path):
@@ -452,7 +549,7 @@ def test_unreachable(monkeypatch, no_network, tmp_path):
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match="cannot be had from the hub"):
+    with pytest.raises(ModelError, match="from the hub, which cannot be reached from here; check the name and the"):
         load_model("nobody-at-all/surely-no-such-model")
 
 
@@ -477,6 +574,13 @@ def test_not_found(monkeypatch):
 def test_impossible_names(name):
     with pytest.raises(ModelError, match="neither a folder that exists nor a possible name"):
         load_model(name)
+
+
+@pytest.mark.parametrize("name", ["https" + "://some.where/gpt2", "hub://owner/name"])
+def test_addresses(name, no_network):
+    for options in ({"model": name}, {"tokenizer": name}):
+        with pytest.raises(ModelError, match=r"is an address; .* 'owner/name'"):
+            load_model(**options)
 
 
 def test_what_comes_from_the_hub_is_a_folder_of_a_commit(folders, monkeypatch, tmp_path, tiny):

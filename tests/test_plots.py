@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import sys
@@ -23,6 +24,7 @@ from infogeo.results import Source
 from infogeo.words import DistanceMatrix, WordDistributions
 from infogeo_adapters import plots
 from infogeo_adapters.plots import half_plane, style
+from infogeo_adapters.plots.tokens import SPECIAL, byte_level, readable_token
 
 pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
 
@@ -303,7 +305,7 @@ def test_lens_shows_the_last_token_of_each_word_with_layer_zero_at_the_bottom() 
     assert list(figure.layout.yaxis.ticktext) == ["0", "1", "2"]
     assert figure.layout.yaxis.autorange is None
     assert trace.text[0][0] == "&lt;b&gt;"
-    assert trace.text[0][1] == "␊"
+    assert trace.text[0][1] == "↵"
     assert trace.text[2][0] == "v"
     assert "nats" in trace.customdata[0][0]
     assert "next token" in figure.layout.title.text
@@ -398,3 +400,49 @@ def test_a_cut_label_stays_escaped() -> None:
     assert style.label("&" * 30, 5) == "&amp;&amp;&amp;&amp;…"
     assert style.visible("a\tb\n", keep="\n") == "a␉b\n"
     assert style.readable("kl_divergence") == "KL divergence"
+
+
+# tokens
+
+
+def spelled(text: str) -> str:
+    """A text in the signs of a byte-level tokenizer, by the rule that GPT-2 made known."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in own]
+    return "".join(chr(b) if b in own else chr(256 + others.index(b)) for b in text.encode("utf-8"))
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=("Cs",)), min_size=1))
+def test_bytes_are_read_back(text: str) -> None:
+    raw = spelled(text)
+    assert raw.isprintable()
+    if not SPECIAL.fullmatch(raw):
+        assert readable_token(raw, in_bytes=True) == text
+
+
+def test_bytes_that_are_no_character_are_numbers() -> None:
+    assert spelled("“") == "âĢľ"
+    assert readable_token("âĢľ", in_bytes=True) == "“"
+    assert readable_token("âĢ", in_bytes=True) == "⟨0xE2⟩⟨0x80⟩"
+    assert readable_token("ľa", in_bytes=True) == "⟨0x9C⟩a"
+    assert readable_token("<0xE2>", in_bytes=False) == "⟨0xE2⟩"
+    assert readable_token("<|endoftext|>", in_bytes=True) == "<|endoftext|>"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "wanted"),
+    [
+        (["The", "Ġdog"], True), (["Hi", "âĢľ"], True), (["<|begin|>", "Ġa", "<｜x▁y｜>", "  "], True),
+        (["The", "dog"], False), (["caf", "##é"], False), (["café", "naïve"], False), (["▁The", "Ġ"], False),
+        (["##ā", "Ċ"], False), ([], False),
+    ],
+)
+def test_byte_level_is_seen_from_the_tokens(tokens: list[str], wanted: bool) -> None:
+    assert byte_level(tokens) is wanted
+
+
+def test_the_lens_shows_characters_for_bytes() -> None:
+    made = dataclasses.replace(profile(), top_tokens=(("Ġa", "âĢľ", "Ċ"), ("x", "Ã©", "z"), ("âĢ", "âĢ", "w")))
+    (trace,) = plots.lens_figure(made).data
+    assert [list(row) for row in trace.text] == [["“", "↵"], ["é", "z"], ["⟨0xE2⟩⟨0…", "w"]]
+    assert "<b>“</b>" in trace.customdata[0][0]

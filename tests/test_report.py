@@ -26,6 +26,7 @@ from infogeo_adapters.files import read_graph
 from infogeo_adapters.relations import Context
 from infogeo_adapters.report import builder, check_output_folder, findings, write_report
 from infogeo_adapters.report.folder import whole_folder
+from infogeo_adapters.report.prose import edges
 
 pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
 pytest.importorskip("jinja2", reason="needs the extra: pip install 'infogeo[plots]'")
@@ -102,6 +103,31 @@ def leftovers(parent: Path) -> list[str]:
 # what is in it
 
 
+def test_tokens_stand_in_tables_as_text_too(bundled: Any, tmp_path: Path) -> None:
+    write_report(analyze(bundled, "“Hi,” said the café owner.", construction="components", permutations=9), tmp_path)
+    for name, column in (("lens.csv", "top_token"), ("lens.csv", "token"), ("tokens.csv", "token")):
+        with (tmp_path / name).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert any(r[column].startswith("Ġ") and r[f"{column}_text"].startswith(" ") for r in rows), (name, column)
+        assert not any(re.search("[âĢľĠ]", r[f"{column}_text"]) for r in rows), (name, column)
+    assert "“" in {r["token_text"] for r in rows}
+
+
+@pytest.mark.parametrize(
+    ("construction", "words"),
+    [
+        ("nearest_neighbor_graph(k=1)", "each word is joined to its nearest"),
+        ("nearest_neighbor_graph(k=4, mutual=True)", "two words are joined if each is among the other's 4 nearest"),
+        ("radius_graph(radius=0.25)", "words at most 0.25 apart are joined"),
+        ("top_edges(m=7)", "the 7 strongest pairs are joined"),
+        ("maximum_spanning_forest(trees=2)", "2 maximum spanning trees"),
+        ("my_graph", "edges come from my_graph"),
+    ],
+)
+def test_edges_in_words(construction: str, words: str) -> None:
+    assert words in edges(construction)
+
+
 def test_everything_is_there(folder: Path, made: SentenceAnalysis) -> None:
     page = page_of(folder)
     ids = [f["id"] for f in page.figures()]
@@ -109,7 +135,8 @@ def test_everything_is_there(folder: Path, made: SentenceAnalysis) -> None:
                    "agreement-layers", "lens-plot"]
     places = [a["id"] for _, a in page.tags if "plot" in (a.get("class") or "").split()]
     assert places == ids
-    for word in ("The old dog", "bundled", "SHA-256", "torch", "nearest_neighbor_graph(k=3)", "Closest on the"):
+    for word in ("The old dog", "bundled", "SHA-256", "torch", "nearest_neighbor_graph(k=3)", "Closest on the",
+                 "each word is joined to its 3 nearest", "counted from 1 on this page, and from 0 in the files"):
         assert word in page.words, word
     shared = len(made.shared_edges())
     assert f"share {shared}." in page.words or f"they share {shared}." in page.words
@@ -550,3 +577,19 @@ def test_a_browser_draws_every_figure_and_runs_nothing_of_the_text(hostile: Path
     assert len(plots) == 7
     assert len(drawn) == 7
     assert "<title>broken" not in done.stdout
+
+
+def test_one_thing_beside_a_report_is_one_thing(made: SentenceAnalysis, tmp_path: Path) -> None:
+    write_report(made, tmp_path / "r")
+    (tmp_path / "r" / "mine").touch()
+    with pytest.raises(OutputError, match=r"and 1 thing beside it \(mine\), which would be lost; move it or"):
+        check_output_folder(tmp_path / "r")
+
+
+def test_a_folder_that_takes_no_folder_is_told_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(OutputError, match="cannot write in .*Read-only file system; give another folder"):
+        check_output_folder(tmp_path / "r")

@@ -16,8 +16,13 @@ PHRASES = (
      "cut it with --overflow truncate or into several texts"),
     ("graph 'radius' needs radius=", "--graph radius needs --radius"),
     ("only for graph 'radius', not ", "only for --graph radius, not "),
-    ("load it once with allow_pickle=True if you trust it and write it again with model.save_pretrained(folder), which "
-     "makes safetensors", "add --allow-pickle if you trust it"),
+    (
+        (
+            "load it once with allow_pickle=True if you trust it and write it again with "
+            "model.save_pretrained(folder), which makes safetensors"
+        ),
+        "add --allow-pickle if you trust it",
+    ),
     ("or pass format=", "or name one with --format"),
     ("capture it with attention=False", "infogeo graph works without attention, infogeo report and compare do not"),
 )
@@ -122,3 +127,24 @@ def read_file(file: str) -> str:
             + ("it begins like UTF-16: convert it with" if encoding == "utf-16" else "convert it, for example with")
             + f" iconv -f {encoding} -t utf-8"
         ) from error
+
+
+def check_file(out: str, format_: str | None) -> None:
+    """Refuse a file that could not be written, and an ending that belongs to another format.
+
+    Raises
+    ------
+    click.UsageError
+        If ending and format contradict each other.
+    ArgumentError
+        If the format is unknown.
+    OutputError
+        If no file can be written there.
+    """
+    from infogeo_adapters import files
+
+    ending = Path(out).suffix.lower()
+    owner = next((name for name, kind in files.FORMATS.items() if ending in kind.suffixes), None)
+    if format_ in files.FORMATS and owner not in (None, format_):
+        raise click.UsageError(f"--format {format_} does not go with the ending {ending}, which means {owner}")
+    files.check_graph_file(out, format=format_)

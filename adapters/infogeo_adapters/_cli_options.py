@@ -55,10 +55,11 @@ def text_options(command: Command) -> Command:
                      help="How distributions are compared; a wrong name lists all. Default: fisher_rao_distance, for "
                      "vectors euclidean_distance."),
         click.option("--background", metavar="FILE", type=click.Path(),
-                     help="Text for --construction shared-covariance, in place of the sample that ships with infogeo."),
+                     help="Text for --construction shared-covariance, in place of the sample that ships with "
+                     "infogeo."),
         click.option("--corpus", metavar="FILE", type=click.Path(),
-                     help="Text in which occurrences are counted, for --construction occurrences; those in the text itself "
-                     "count along."),
+                     help="Text in which occurrences are counted, for --construction occurrences; those in the text "
+                     "itself count along."),
         click.option("--overflow", type=click.Choice(("error", "truncate")), default="error", show_default=True,
                      help="What to do with a text longer than the model's context."),
         click.option("--allow-pickle", is_flag=True,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infogeo.errors import InfogeoError
-from infogeo_adapters._cli_input import given, read_inputs, rephrase, show_usage_error
+from infogeo_adapters._cli_input import check_file, given, read_inputs, rephrase, show_usage_error
 from infogeo_adapters._cli_options import (
     attention_option,
     graph_options,
@@ -157,7 +157,7 @@ def graph(
     rule = _rule(options)
     baseline = find_attention(options["attention"])
     if out is not None:
-        _check_file(out, format_)
+        check_file(out, format_)
     say = _progress(quiet)
     reading = _reading(_material(_model(options, say), options), text, options, say, attention=what == "attention")
     _tell(rule.note(len(reading.activations.words)))
@@ -364,17 +364,6 @@ def _material(model: LanguageModel, options: dict[str, Any]) -> Material:
 def _tell(note: str | None) -> None:
     if note is not None:
         click.echo(f"infogeo: {note}", err=True)
-
-
-def _check_file(out: str, format_: str | None) -> None:
-    """Refuse a file that could not be written, and an ending that belongs to another format."""
-    from infogeo_adapters import files
-
-    ending = os.path.splitext(out)[1].lower()
-    owner = next((name for name, kind in files.FORMATS.items() if ending in kind.suffixes), None)
-    if format_ in FORMATS and owner not in (None, format_):
-        raise click.UsageError(f"--format {format_} does not go with the ending {ending}, which means {owner}")
-    files.check_graph_file(out, format=format_)
 
 
 def _reading(

@@ -122,20 +122,23 @@ def distribution_notes(distributions: WordDistributions | None) -> tuple[str, ..
         counts = {w: int(n) for w, n in zip(distributions.words, distributions.observations, strict=True)}
         rare = [f"{w!r} ({n})" for w, n in counts.items() if n < TRUSTED_OCCURRENCES]
         if rare:
-            return (
+            note = (
                 f"{len(rare)} of {len(counts)} different words occur fewer than {TRUSTED_OCCURRENCES} times in corpus "
                 f"and text together: {', '.join(rare[:5])}{', ...' if len(rare) > 5 else ''}. Mean and variance of "
-                "these rest on little; a larger corpus would help.",
+                "these rest on little; a larger corpus would help."
             )
+            return (note,)
     if isinstance(distributions.distribution, SharedCovarianceGaussian):
         seen, dimension = distributions.details.get("background_words"), distributions.distribution.mean.shape[-1]
         if isinstance(seen, int) and seen < dimension:
             shrinkage = f"{float(str(distributions.details.get('shrinkage'))):.3g}"
-            return (
-                f"The background has {seen} {'word' if seen == 1 else 'words'}, fewer than the {dimension} dimensions "
+            words = "word" if seen == 1 else "words"
+            note = (
+                f"The background has {seen} {words}, fewer than the {dimension} dimensions "
                 f"of a word vector, so the shared covariance rests mostly on shrinkage (intensity {shrinkage}); "
-                "a longer background would help.",
+                "a longer background would help."
             )
+            return (note,)
     return ()
 
 
@@ -171,7 +174,8 @@ def _occurrences(context: Context, layer: int) -> WordDistributions:
     if lost:
         shown = ", ".join(repr(w) for w in lost[:5])
         raise TextError(
-            f"{len(lost)} {'word occurs' if len(lost) == 1 else 'words occur'} too rarely to have a distribution: {shown}"
+            f"{len(lost)} {'word occurs' if len(lost) == 1 else 'words occur'} too rarely to have a distribution: "
+            f"{shown}"
             f"{', ...' if len(lost) > 5 else ''}; each needs at least {FEWEST_OCCURRENCES} occurrences in corpus and "
             "text together, so give a larger corpus or one that contains them"
         )

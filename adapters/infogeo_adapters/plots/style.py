@@ -45,8 +45,8 @@ def graph_objects(caller: str) -> Any:
 def visible(text: str, *, keep: str = "") -> str:
     """The text with control characters, line ends and direction marks replaced by signs one can see.
 
-    A line end becomes ``↵``, other controls 0 to 31 the control pictures of Unicode (NUL is ``␀``), others their number in brackets; characters
-    in ``keep`` stay.
+    A line end becomes ``↵``, other controls 0 to 31 the control pictures of Unicode (NUL is ``␀``), others their number
+    in brackets; characters in ``keep`` stay.
 
     Examples
     --------

@@ -48,7 +48,7 @@ def _decodes(token: str) -> bool:
 
 
 def readable_token(token: str, *, in_bytes: bool) -> str:
-    """A token as text, with the space or line end it begins with; bytes that are no whole character as numbers.
+    r"""A token as text, with the space or line end it begins with; bytes that are no whole character as numbers.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def readable_token(token: str, *, in_bytes: bool) -> str:
     >>> readable_token("\u0120caf\u00c3\u00a9", in_bytes=True), readable_token("\u00e2\u0122", in_bytes=True)
     (' caf\u00e9', '\u27e80xE2\u27e9\u27e80x80\u27e9')
     >>> readable_token("\u2581dog", in_bytes=False), readable_token("<0x0A>", in_bytes=False)
-    (' dog', '\\n')
+    (' dog', '\n')
     """
     if not in_bytes or SPECIAL.fullmatch(token) or any(c not in BYTE_OF for c in token):
         one = ONE_BYTE.fullmatch(token)

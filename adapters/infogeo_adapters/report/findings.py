@@ -75,8 +75,8 @@ def agreement(analysis: SentenceAnalysis, *, alpha: float = 0.05) -> list[str]:
             block, head, value = best
             found.append(
                 f"Of {heads} heads, head {head} of block {block} agrees most with these distances "
-                f"(rank correlation {number(value, 2)}, word order included). It was picked after seeing all of them on "
-                "this one text, which makes it look better than it would be on another."
+                f"(rank correlation {number(value, 2)}, word order included). It was picked after seeing all of them "
+                "on this one text, which makes it look better than it would be on another."
             )
     if found:
         found.append("This is one text. Whether geodesics or attention tell more about language is decided on many.")

@@ -84,9 +84,10 @@ def _check_replaceable(path: Path) -> None:
         raise OutputError(f"{path} is not empty and holds no report of infogeo; empty it or give another folder")
     foreign = sorted(found - ours)
     if foreign:
+        objects = "it" if len(foreign) == 1 else "them"
         raise OutputError(
             f"{path} holds a report, which would be replaced, and {plural(len(foreign), 'thing')} beside it "
-            f"({', '.join(foreign[:3])}), which would be lost; move {'it' if len(foreign) == 1 else 'them'} or give another folder"
+            f"({', '.join(foreign[:3])}), which would be lost; move {objects} or give another folder"
         )
 
 

@@ -76,6 +76,8 @@ def edges(construction: str) -> str:
         return f"each word is joined to {near}"
     if construction in ("minimum_spanning_tree", "maximum_spanning_tree"):
         return f"the words are joined by the {construction.replace('_', ' ')}"
+    if construction.startswith("maximum_spanning_forest("):
+        return f"the words are joined by {number} maximum spanning trees, with no attention between them"
     if construction.startswith("radius_graph("):
         return f"words at most {float(number):.4g} apart are joined"
     if construction.startswith("top_edges("):

@@ -185,10 +185,11 @@ def _half_plane(analysis: SentenceAnalysis) -> Section:
     measured = prose.SAME_CONSTRUCTION if same else prose.OTHER_CONSTRUCTION.format(
         construction=readable(analysis.distances.construction)
     )
+    picture = half_plane_figure(analysis.normals, None if few else _nearest(analysis.normals))
     return Section(
         "half-plane", title,
         paragraphs=(prose.HALF_PLANE_ONE,) if few else (prose.HALF_PLANE, measured),
-        figures=(Figure("half-plane-plot", half_plane_figure(analysis.normals, None if few else _nearest(analysis.normals))),),
+        figures=(Figure("half-plane-plot", picture),),
     )
 
 

@@ -209,12 +209,16 @@ def word_spans(text: str, words: Words | None, *, whole: Iterable[Span] = ()) ->
 
 def _listed(words: object) -> list[Any]:
     """The entries of what a caller gave as words."""
-    if isinstance(words, str | bytes) or not isinstance(words, Iterable):
+    try:
+        entries = None if isinstance(words, str | bytes) else iter(cast("Iterable[Any]", words))
+    except TypeError:
+        entries = None
+    if entries is None:
         raise TextError(
             f"words: found {words!r}, wanted a list of words or of (first, end) character positions, or a function "
             "from the text to such a list"
         )
-    return list(words)
+    return list(entries)
 
 
 def _find_words(text: str, words: Sequence[Any], k: int, begin: int) -> list[Span]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -271,11 +271,10 @@ def _several(text: Sequence[str]) -> Sequence[str]:
 def _words_of_each(words: Any, count: int) -> list[Words | None]:
     if words is None or callable(words):
         return [words] * count
-    if isinstance(words, str | bytes) or not isinstance(words, Iterable):
-        raise ArgumentError(
-            f"words: found {words!r} for {count} texts, wanted a function, or a list with the words of each text"
-        )
-    given = list(words)
+    try:
+        given = [] if isinstance(words, str | bytes) else list(words)
+    except TypeError as error:
+        raise ArgumentError(f"words: found {words!r}, wanted a function or a list with each text's words") from error
     if len(given) != count:
         raise ArgumentError(f"words: found {len(given)} entries for {count} texts, wanted one for each")
     return given

@@ -257,7 +257,7 @@ def _config(folder: Path, settings: Mapping[str, Any]) -> Any:
         with quiet():
             return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise ModelError(f"{folder}: config.json cannot be used ({first_line(error)})") from error
+        raise ModelError(f"{folder}: config.json cannot be used ({first_line(error)}); correct it") from error
 
 
 def _auto_class(config: Any, settings: Mapping[str, Any]) -> Any:
@@ -351,7 +351,7 @@ def _check_tokenizer(tokenizer: Any, model: PreTrainedModel, folder: Path | None
                 "copy or download that file too"
             )
         else:
-            remedy = f"the tokenizer in {folder} does not belong to this model"
+            remedy = f"they do not belong together (the tokenizer is the one in {folder})"
         raise ModelError(
             f"the tokenizer has ids up to {largest}, but the model has only {rows} embeddings ({extra!r} is the first "
             f"token without one); {remedy}"

@@ -88,12 +88,12 @@ def _from_hub(name: str, *, allow_pickle: bool, revision: str | None, weights: b
             "give a folder, a name such as 'gpt2' or 'owner/name', or nothing for the bundled model"
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        if huggingface_hub.constants.is_offline_mode():
-            reason = ": downloads are switched off by the environment variable HF_HUB_OFFLINE; unset it,"
-        elif isinstance(error, LocalEntryNotFoundError):
-            reason = ", which cannot be reached from here; check the name and the connection,"
-        else:
+        if not isinstance(error, LocalEntryNotFoundError):
             reason = f" ({first_line(error)}); check the name and the connection,"
+        elif huggingface_hub.constants.is_offline_mode():
+            reason = ", since HF_HUB_OFFLINE=1 (environment variable) forbids downloads; set it to 0 to download,"
+        else:
+            reason = ", which cannot be reached from here; check the name and the connection,"
         raise ModelError(
             f"model {name!r} is not a folder here, not in the hub's cache, and cannot be had from the hub{reason} "
             "download it elsewhere and give the folder, or leave the name out for the bundled model"
