@@ -591,5 +591,5 @@ def test_a_folder_that_takes_no_folder_is_told_early(tmp_path: Path, monkeypatch
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("tempfile.mkdtemp", refuse)
-    with pytest.raises(OutputError, match="cannot write in .*Read-only file system; give another folder"):
+    with pytest.raises(OutputError, match=r"cannot write in .*Read-only file system; give another folder"):
         check_output_folder(tmp_path / "r")

@@ -59,9 +59,9 @@ def readable_token(token: str, *, in_bytes: bool) -> str:
 
     Examples
     --------
-    >>> readable_token("\u0120caf\u00c3\u00a9", in_bytes=True), readable_token("\u00e2\u0122", in_bytes=True)
-    (' caf\u00e9', '\u27e80xE2\u27e9\u27e80x80\u27e9')
-    >>> readable_token("\u2581dog", in_bytes=False), readable_token("<0x0A>", in_bytes=False)
+    >>> readable_token("ĠcafÃ©", in_bytes=True), readable_token("âĢ", in_bytes=True)
+    (' café', '⟨0xE2⟩⟨0x80⟩')
+    >>> readable_token("▁dog", in_bytes=False), readable_token("<0x0A>", in_bytes=False)
     (' dog', '\n')
     """
     if not in_bytes or SPECIAL.fullmatch(token) or any(c not in BYTE_OF for c in token):
