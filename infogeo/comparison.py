@@ -53,8 +53,8 @@ def compare_graphs(
     Each affinity, in the order given, has eight rows: ``spearman``, ``kendall``, ``partial_spearman`` (given word
     order, see :func:`partial_mantel_test`), ``word_order`` (Spearman's coefficient of the affinity with closeness in
     the text, :math:`-|i - j|`, as a reference), ``mantel`` and ``partial_mantel`` (the coefficients of these tests
-    again, with their p-values), ``edge_jaccard`` (of the closest pairs, at equal edge count) and ``spanning_tree_overlap``. The
-    last four have one-sided p-values against shuffled words; all affinities and statistics see the same permutations.
+    again, with their p-values), ``edge_jaccard`` (of the closest pairs, at equal edge count) and
+    ``spanning_tree_overlap``. The last four have one-sided p-values against shuffled words; all affinities and statistics see the same permutations.
     The p-values are not corrected for the number of affinities.
 
     Neighbors in a text are mostly close in distance and joined by attention, so that word order alone makes all but
