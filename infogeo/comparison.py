@@ -54,8 +54,8 @@ def compare_graphs(
     order, see :func:`partial_mantel_test`), ``word_order`` (Spearman's coefficient of the affinity with closeness in
     the text, :math:`-|i - j|`, as a reference), ``mantel`` and ``partial_mantel`` (the coefficients of these tests
     again, with their p-values), ``edge_jaccard`` (of the closest pairs, at equal edge count) and
-    ``spanning_tree_overlap``. The last four have one-sided p-values against shuffled words; all affinities and statistics see the same permutations.
-    The p-values are not corrected for the number of affinities.
+    ``spanning_tree_overlap``. The last four have one-sided p-values against shuffled words; all affinities and
+    statistics see the same permutations. The p-values are not corrected for the number of affinities.
 
     Neighbors in a text are mostly close in distance and joined by attention, so that word order alone makes all but
     ``partial_spearman`` and ``partial_mantel`` positive. Word types have no order, and no rows about it.
