@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from infogeo._arrays import to_numpy
 from infogeo._checks import FloatArray
 from infogeo.errors import ArgumentError, DomainError, ShapeError, UnsupportedFamilyError
 from infogeo.families import Family, Gaussian
@@ -164,24 +166,8 @@ class Measure:
                     f"{self.name} compares distributions, found {type(side).__name__}; wrap plain vectors as "
                     f"PointMass(vectors). {self._list_families()}"
                 )
-        if type(p) is not type(q):
-            normal = all(isinstance(side, Gaussian) or hasattr(side, "to_full") for side in (p, q))
-            hint = "; to_full() turns normals into Gaussian" if normal else ""
-            raise UnsupportedFamilyError(
-                f"{self.name} needs two distributions of one family, found {type(p).__name__} and "
-                f"{type(q).__name__}{hint}. {self._list_families()}"
-            )
+        check_pair(self.name, p, q, listed=self._list_families())
         kernel = self.registration(type(p)).kernel
-        if p.dimension != q.dimension:
-            raise ShapeError(f"{self.name}: found dimensions {p.dimension} and {q.dimension}, wanted equal ones")
-        try:
-            np.broadcast_shapes(p.batch_shape, q.batch_shape)
-        except ValueError:
-            raise ShapeError(
-                f"{self.name}: batch shapes {p.batch_shape} and {q.batch_shape} do not broadcast; "
-                "for all pairs use pairwise"
-            ) from None
-        check_same_covariance(self.name, p, q)
         return np.asarray(kernel(p, q), dtype=np.float64)
 
     def __repr__(self) -> str:
@@ -194,13 +180,46 @@ class Measure:
         return f"Registered families: {', '.join(f.__name__ for f in self.families) or 'none'}"
 
 
-def check_same_covariance(name: str, p: Family, q: Family) -> None:
-    """Raise unless two batches with a shared covariance share the same one."""
-    a, b = (getattr(side, "cov", None) if "cov" not in side.event_axes else None for side in (p, q))
-    if a is not b and a is not None and b is not None and not np.array_equal(a, b):
+def check_pair(name: str, p: Family, q: object, *, listed: str = "") -> None:
+    """Raise unless two batches are of one family and dimension, broadcast, and share what each batch shares.
+
+    Raises
+    ------
+    UnsupportedFamilyError
+        If the families differ; ``listed`` ends the message.
+    ShapeError
+        If dimensions or batch shapes do not fit.
+    DomainError
+        If what all members of a batch share (a covariance, a number of trials) differs.
+    """
+    if type(p) is not type(q):
+        normal = all(isinstance(side, Gaussian) or hasattr(side, "to_full") for side in (p, q))
+        hint = "; to_full() turns normals into Gaussian" if normal else ""
+        raise UnsupportedFamilyError(
+            f"{name} needs two distributions of one family, found {type(p).__name__} and "
+            f"{type(q).__name__}{hint}. {listed}".rstrip()
+        )
+    if p.dimension != q.dimension:
+        raise ShapeError(f"{name}: found dimensions {p.dimension} and {q.dimension}, wanted equal ones")
+    try:
+        np.broadcast_shapes(p.batch_shape, q.batch_shape)
+    except ValueError:
+        raise ShapeError(
+            f"{name}: batch shapes {p.batch_shape} and {q.batch_shape} do not broadcast; for all pairs use pairwise"
+        ) from None
+    for field in dataclasses.fields(p):  # type: ignore[arg-type]
+        if field.name in p.event_axes:
+            continue
+        a, b = getattr(p, field.name), getattr(q, field.name)
+        if a is b or np.array_equal(to_numpy(a), to_numpy(b)):
+            continue
+        if field.name == "cov":
+            raise DomainError(
+                f"{name}: the two {type(p).__name__} batches have different covariances; build both with one "
+                "covariance, or turn them into Gaussian with to_full()"
+            )
         raise DomainError(
-            f"{name}: the two {type(p).__name__} batches have different covariances; build both with one covariance, "
-            "or turn them into Gaussian with to_full()"
+            f"{name}: found {field.name} {a} and {b}, wanted the same for both batches of {type(p).__name__}"
         )
 
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infogeo._checks import FloatArray
-from infogeo.errors import ShapeError
+from infogeo._checks import FloatArray, as_float_array
+from infogeo.errors import ArgumentError, ShapeError
 
 RandomState = np.random.Generator | int | None
 """A generator, a seed, or None for fresh entropy."""
@@ -39,6 +39,65 @@ class Family(ABC):
     @abstractmethod
     def dimension(self) -> int:
         """Length of a sample vector, or the number of outcomes of a discrete family."""
+
+    coordinate_axes: ClassVar[Mapping[str, int]] = {}
+    """Parts of the coordinates in order, each with its number of trailing axes; the event axes unless stated."""
+
+    @property
+    def coordinate_size(self) -> int:
+        """Number n of coordinates, the dimension of the manifold that the family is."""
+        axes = self.coordinate_axes or self.event_axes
+        shapes = [(getattr(self, name).shape, k) for name, k in axes.items()]
+        return sum(int(np.prod(shape[len(shape) - k :])) for shape, k in shapes)
+
+    def coordinates(self) -> FloatArray:
+        """Coordinates (..., n) of the members: their parameters in the order of the fields, each flattened."""
+        return self.join(**{name: getattr(self, name) for name in self.coordinate_axes or self.event_axes})
+
+    def with_coordinates(self, x: ArrayLike) -> Self:
+        """Members that have the coordinates ``x`` (..., n), and what all members of this batch share.
+
+        Raises
+        ------
+        ShapeError, DomainError
+            If the last axis has not length n, or there is no such member.
+        """
+        parts = self.split(x)
+        shared = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            if field.name not in self.event_axes
+        }
+        return type(self)(**parts, **shared)
+
+    def split(self, x: ArrayLike) -> dict[str, FloatArray]:
+        """Coordinates, or rates of change of coordinates, (..., n) as named parts in the shapes of the parameters."""
+        array = as_float_array("x", x)
+        n = self.coordinate_size
+        if array.ndim == 0 or array.shape[-1] != n:
+            raise ShapeError(
+                f"x: found shape {array.shape}, wanted (..., {n}), the coordinates of {type(self).__name__}"
+            )
+        parts, start = {}, 0
+        for name, axes in (self.coordinate_axes or self.event_axes).items():
+            whole = getattr(self, name).shape
+            shape = whole[len(whole) - axes :]
+            stop = start + int(np.prod(shape))
+            parts[name] = array[..., start:stop].reshape(*array.shape[:-1], *shape)
+            start = stop
+        return parts
+
+    def join(self, **parts: ArrayLike) -> FloatArray:
+        """The inverse of :meth:`split`: named parts, parameters or their rates of change, as one array (..., n)."""
+        axes = self.coordinate_axes or self.event_axes
+        if set(parts) != set(axes):
+            raise ArgumentError(f"join: found parts {sorted(parts)}, wanted {sorted(axes)}")
+        flat = []
+        for name, k in axes.items():
+            array = as_float_array(name, parts[name])
+            flat.append(array.reshape(*array.shape[: array.ndim - k], -1))
+        shape = np.broadcast_shapes(*(a.shape[:-1] for a in flat))
+        return np.concatenate([np.broadcast_to(a, (*shape, a.shape[-1])) for a in flat], axis=-1)
 
     @property
     def member_size(self) -> int:
