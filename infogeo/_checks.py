@@ -1,4 +1,4 @@
-"""Checks of arguments, shared by all modules; a leaf of the import graph."""
+"""Checks of arguments, shared by all modules; imports nothing but the arrays and the errors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from infogeo._arrays import Array, detached, is_tensor, like, namespace, to_numpy
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 
 FloatArray = NDArray[np.float64]
@@ -15,7 +16,12 @@ IntArray = NDArray[np.int64]
 
 
 def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
-    """An array of any dtype, the given one if it is an array already; ragged rows are refused."""
+    """An array of any dtype, the given one if it is an array already; ragged rows are refused.
+
+    A plain tensor on the host is read as an array; one that records a gradient, or lives on a device, is refused.
+    """
+    if is_tensor(value):
+        return _read_tensor(name, value)
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -35,6 +41,74 @@ def as_float_array(name: str, value: ArrayLike, *, finite: bool = True) -> Float
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise DomainError(f"{name}: entry {where} is {array[where]}; all entries must be finite")
     return array
+
+
+def _read_tensor(name: str, tensor: Array) -> NDArray[Any]:
+    found = None
+    if tensor.requires_grad:
+        found = "a tensor that records a gradient"
+    elif tensor.device.type != "cpu":
+        found = f"a tensor on {tensor.device}"
+    if found is not None:
+        raise DomainError(
+            f"{name}: found {found}, but this is computed with NumPy; give {name}.detach().cpu() if no gradient is "
+            "needed (normals, Categorical and PointMass made of tensors compute with torch)"
+        )
+    if str(tensor.dtype) == "torch.bfloat16":  # which NumPy does not know
+        return np.asarray(tensor.float().numpy())
+    return np.asarray(tensor.numpy())
+
+
+def check_tensor(name: str, tensor: Array) -> None:
+    """Raise unless a tensor holds real numbers, in the plain layout."""
+    if tensor.device.type == "meta":
+        raise DomainError(f"{name}: found a tensor on the meta device, which holds no numbers; give one with values")
+    if str(tensor.layout) != "torch.strided" or tensor.is_nested:
+        raise DomainError(f"{name}: found a sparse or nested tensor, wanted a dense one; give {name}.to_dense()")
+    if tensor.dtype.is_complex or tensor.is_quantized:
+        raise DomainError(f"{name}: found dtype {tensor.dtype}, wanted real numbers")
+
+
+def as_floats(name: str, value: Any, *, finite: bool = True) -> Array:
+    """As :func:`as_float_array`, but a tensor stays one: a fresh float64 tensor where it was, gradients recorded."""
+    if not is_tensor(value):
+        return as_float_array(name, value, finite=finite)
+    check_tensor(name, value)
+    xp = namespace(value)
+    array = xp.astype(value, xp.float64)
+    if finite and not xp.isfinite(detached(array)).all():
+        given = to_numpy(array)
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(given))[0])
+        raise DomainError(f"{name}: entry {where} is {given[where]}; all entries must be finite")
+    return array
+
+
+def together(**values: Any) -> tuple[Any, ...]:
+    """Parameters in one library: beside a tensor, everything else is turned into float64 tensors on its device.
+
+    Without a tensor the values come back as they are. Tensors on several devices are refused.
+    """
+    tensors = {name: value for name, value in values.items() if is_tensor(value)}
+    if not tensors or len(tensors) == len(values) == 1:
+        return tuple(values.values())
+    devices = {name: value.device for name, value in tensors.items()}
+    if len(set(devices.values())) > 1:
+        listed = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise DomainError(f"found tensors on several devices: {listed}; move all to one")
+    first = next(iter(tensors.values()))
+    if first.device.type == "meta":
+        return tuple(values.values())
+    return tuple(
+        value if name in tensors else like(as_float_array(name, value, finite=False), first)
+        for name, value in values.items()
+    )
+
+
+def beside(name: str, value: Any, other: Array) -> Array:
+    """An argument as float64 numbers in the library, and on the device, of a parameter."""
+    if not is_tensor(other):
+        return as_float_array(name, value)
+    return as_floats(name, together(parameters=other, **{name: value})[1])
 
 
 def as_int_array(name: str, value: ArrayLike) -> IntArray:
@@ -66,12 +140,12 @@ def check_count(name: str, value: SupportsIndex, least: int | None = None) -> in
     return number
 
 
-def check_broadcast(**arrays: NDArray[Any]) -> None:
+def check_broadcast(**arrays: Array) -> None:
     """Raise unless the shapes broadcast; the message names the arrays."""
     try:
-        np.broadcast_shapes(*(a.shape for a in arrays.values()))
+        np.broadcast_shapes(*(tuple(a.shape) for a in arrays.values()))
     except ValueError:
-        shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
+        shapes = ", ".join(f"{name} {tuple(a.shape)}" for name, a in arrays.items())
         raise ShapeError(f"shapes do not broadcast: {shapes}") from None
 
 
@@ -81,17 +155,21 @@ def sum_tolerance(dtype: np.dtype[Any]) -> float:
     1e-9, or 32 machine epsilons if that is coarser, but no more than 0.008, which is one rounding error of a float16
     logarithm between -16 and -32.
     """
-    return min(max(1e-9, 32 * float(np.finfo(dtype).eps)), 0.008) if dtype.kind == "f" else 1e-9
+    return rounding_of_sums(float(np.finfo(dtype).eps)) if dtype.kind == "f" else 1e-9
 
 
-def check_sums(
-    name: str, total: FloatArray, tolerance: float, *, logarithms: str = "Categorical.from_logits"
-) -> None:
+def rounding_of_sums(epsilon: float) -> float:
+    """The tolerance of :func:`sum_tolerance` for a machine epsilon."""
+    return min(max(1e-9, 32 * epsilon), 0.008)
+
+
+def check_sums(name: str, total: Array, tolerance: float, *, logarithms: str = "Categorical.from_logits") -> None:
     """Raise unless all sums are one; the message names the row, its sum and what normalizes on purpose."""
-    total = np.asarray(total)
-    bad = ~(np.abs(total - 1.0) <= tolerance)
+    total = detached(total) if is_tensor(total) else np.asarray(total)
+    bad = ~(abs(total - 1.0) <= tolerance)
     if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        total = to_numpy(total)
+        where = tuple(int(i) for i in np.argwhere(to_numpy(bad))[0])
         which = f"row {where[0] if len(where) == 1 else where}" if where else "the row"
         raise DomainError(
             f"{name}: the probabilities of {which} sum to {total[where]:.12g}, wanted 1 within {tolerance:.2g}; "
@@ -99,19 +177,24 @@ def check_sums(
         )
 
 
-def check_shape(name: str, array: NDArray[Any], wanted: tuple[int | None, ...]) -> None:
+def check_shape(name: str, array: Array, wanted: tuple[int | None, ...]) -> None:
     """Raise unless the shape equals ``wanted``; None stands for any length."""
     if array.ndim != len(wanted) or any(w is not None and w != s for w, s in zip(wanted, array.shape, strict=True)):
         shown = "(" + ", ".join("any" if w is None else str(w) for w in wanted) + ")"
-        raise ShapeError(f"{name}: found shape {array.shape}, wanted {shown}")
+        raise ShapeError(f"{name}: found shape {tuple(array.shape)}, wanted {shown}")
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
     """A read-only copy; the array that was given stays as it was, and no view of it reaches the copy."""
-    return sealed(array.copy())
+    copy: NDArray[Any] = sealed(array.copy())
+    return copy
 
 
-def sealed(array: NDArray[Any]) -> NDArray[Any]:
-    """The same array, set read-only; only for an array that the caller has just made and gave to nobody else."""
-    array.setflags(write=False)
+def sealed(array: Array) -> Array:
+    """The same array, set read-only; only for an array that the caller has just made and gave to nobody else.
+
+    A tensor cannot be set read-only, and comes back as it is.
+    """
+    if not is_tensor(array):
+        array.setflags(write=False)
     return array

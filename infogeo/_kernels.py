@@ -1,6 +1,7 @@
 """Plain array kernels under the measures, written against the array-API standard.
 
-They hold for NumPy arrays and for any other array that array-api-compat knows. What they have in common is that
+They hold for NumPy arrays and for any other array that array-api-compat knows, and their gradients in torch are finite
+wherever the values are: at equal arguments, and at outcomes that both sides exclude. What they have in common is that
 differences are formed before anything is squared, exponentiated or summed, so that two close distributions have a
 distance with all its digits.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from array_api_compat import array_namespace
+
+from infogeo._arrays import detached, hypotenuse, length, root
 
 SERIES_BOUND = 0.02
 """Below this the power series of :func:`expm1_excess` is used."""
@@ -30,14 +33,14 @@ def half_plane_distances(mean_p: Array, mean_q: Array, std_p: Array, std_q: Arra
     """
     xp = array_namespace(mean_p, mean_q, std_p, std_q, std_difference)
     factor = 2 * 2**0.5
-    sizes = [float(xp.max(xp.abs(x))) for x in (mean_p, mean_q, std_p, std_q)]
-    least = min(float(xp.min(std_p)), float(xp.min(std_q)))
+    sizes = [float(xp.max(xp.abs(detached(x)))) for x in (mean_p, mean_q, std_p, std_q)]
+    least = min(float(xp.min(detached(x))) for x in (std_p, std_q))
     if max(sizes) < MODERATE and least > 1 / MODERATE:
         scale = (1 / xp.sqrt(std_p)) * (1 / xp.sqrt(std_q))
         a, b = (mean_p - mean_q) * scale, std_difference * scale
-        return factor * xp.asinh(xp.sqrt(a * a / 8 + b * b / 4))
+        return factor * xp.asinh(root(a * a / 8 + b * b / 4))
     half = (mean_p / 2 - mean_q / 2) if max(sizes) > 1e300 else (mean_p - mean_q) / 2  # halves of subnormals lose bits
-    chord = xp.hypot(half / 2**0.5, std_difference / 2)
+    chord = hypotenuse(half / 2**0.5, std_difference / 2)
     scale = xp.sqrt(std_p) * xp.sqrt(std_q)
     far = chord * 1e-100 > scale
     zero = xp.zeros((), dtype=chord.dtype, device=getattr(chord, "device", None))
@@ -88,8 +91,11 @@ def kl_terms(log_p: Array, log_q: Array) -> Array:
     zero = xp.zeros((), dtype=gap.dtype, device=getattr(gap, "device", None))
     p, q = xp.exp(log_p), xp.exp(log_q)
     close = p * expm1_excess(-xp.where(near, gap, zero))
-    # p = 0 contributes q; q = 0 < p contributes infinity
-    far = p * xp.where(near | (p == 0), zero, gap) - p + q
+    # p = 0 contributes q; q = 0 < p contributes infinity, with gradient zero rather than NaN
+    infinite = xp.isinf(gap)
+    far = p * xp.where(near | infinite | (p == 0), zero, gap) - p + q
+    if xp.any(infinite):
+        far = xp.where(infinite & (p > 0), zero + float("inf"), far)
     return xp.where(near, close, far)
 
 
@@ -120,11 +126,10 @@ def cosine_complements(u: Array, v: Array) -> Array:
     :math:`a` is formed from the difference :math:`u - v`, so that it keeps its digits for close vectors.
     """
     xp = array_namespace(u, v)
-    norm = xp.linalg.vector_norm
-    length_u, length_v = norm(u, axis=-1, keepdims=True), norm(v, axis=-1, keepdims=True)
+    length_u, length_v = length(u)[..., None], length(v)[..., None]
     unit_v = v / length_v
     difference = u - v
     longer = xp.sum(difference * (u + v), axis=-1, keepdims=True) / (length_u + length_v)  # |u| - |v|
-    sine = norm(difference - longer * unit_v, axis=-1)
-    cosine = norm(u + length_u * unit_v, axis=-1)
-    return 2 * sine**2 / (sine**2 + cosine**2)
+    sine, cosine = difference - longer * unit_v, u + length_u * unit_v
+    square = xp.sum(sine * sine, axis=-1)
+    return 2 * square / (square + xp.sum(cosine * cosine, axis=-1))

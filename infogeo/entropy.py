@@ -123,7 +123,8 @@ def shannon_entropy(p: ArrayLike | Categorical, *, axis: int = -1) -> FloatArray
     if isinstance(p, Categorical):
         if axis != -1:
             raise ArgumentError(f"axis: found {axis}; a Categorical has its outcomes in the last place, leave axis out")
-        return p.entropy()
+        value: FloatArray = p.entropy()
+        return value
     if isinstance(p, Family):
         raise UnsupportedFamilyError(
             f"shannon_entropy: found {type(p).__name__}, wanted a Categorical or an array of probabilities; a density "

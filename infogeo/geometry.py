@@ -91,7 +91,7 @@ def inner_product(p: Family, v: ArrayLike, w: ArrayLike) -> FloatArray:
     1.0
     """
     FISHER_INFORMATION.find(p)
-    v, w = _velocity("v", p, v), _velocity("w", p, w)
+    v, w = check_velocity("v", p, v), check_velocity("w", p, w)
     if type(p) in INNER_PRODUCT.families:
         return np.asarray(INNER_PRODUCT.find(p)(p, v, w))
     return np.asarray(np.einsum("...i,...ij,...j->...", v, fisher_information(p), w))
@@ -126,7 +126,7 @@ def exponential_map(p: Family, velocity: ArrayLike) -> Any:
     [7.389056]
     """
     found = EXPONENTIAL_MAP.find(p)
-    return found(p, _velocity("velocity", p, velocity))
+    return found(p, check_velocity("velocity", p, velocity))
 
 
 def logarithm_map(p: Family, q: Family) -> FloatArray:
@@ -190,6 +190,27 @@ def geodesic(p: Family, q: Family, t: ArrayLike) -> Any:
     """
     found = GEODESIC.find(p)
     check_pair("geodesic", p, q)
+    times = check_times(t)
+    points: Family = found(p, q, np.atleast_1d(times))
+    return points if times.ndim else points[..., 0]
+
+
+def check_times(t: ArrayLike) -> FloatArray:
+    """One time, or times (T,), from 0 to 1.
+
+    Parameters
+    ----------
+    t : float or array, shape (T,)
+
+    Returns
+    -------
+    array, shape () or (T,)
+
+    Raises
+    ------
+    ShapeError, DomainError
+        If there is more than one axis or no time, or one lies outside 0 to 1.
+    """
     times = as_float_array("t", t)
     if times.ndim > 1:
         raise ShapeError(f"t: found shape {times.shape}, wanted one time or (T,)")
@@ -197,11 +218,28 @@ def geodesic(p: Family, q: Family, t: ArrayLike) -> Any:
         raise ShapeError("t: found no times, wanted at least one")
     if ((times < 0) | (times > 1)).any():
         raise DomainError(f"t: found times from {times.min()} to {times.max()}, wanted times from 0 to 1")
-    points: Family = found(p, q, np.atleast_1d(times))
-    return points if times.ndim else points[..., 0]
+    return times
 
 
-def _velocity(name: str, p: Family, value: ArrayLike) -> FloatArray:
+def check_velocity(name: str, p: Family, value: ArrayLike) -> FloatArray:
+    """A velocity (..., n) at p, finite, whose leading axes broadcast against the batch.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    p : Family
+    value : array, shape (..., n)
+
+    Returns
+    -------
+    array, shape (..., n)
+
+    Raises
+    ------
+    ShapeError, DomainError
+        If it does not fit, or is not finite.
+    """
     array = as_float_array(name, value)
     n = p.coordinate_size
     if array.ndim == 0 or array.shape[-1] != n:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from infogeo._arrays import to_numpy
-from infogeo._checks import FloatArray
+from infogeo._arrays import Array, equal, is_tensor
 from infogeo.errors import ArgumentError, DomainError, ShapeError, UnsupportedFamilyError
 from infogeo.families import Family, Gaussian
 
-Kernel = Callable[[Any, Any], FloatArray]
+Kernel = Callable[[Any, Any], Array]
 """Value of a measure for two batches of one family whose batch shapes broadcast."""
 
 
@@ -26,10 +25,16 @@ class BlockKernel:
 
     prepare: Callable[[Any], Any]
     """Turns a batch of shape (n,) into what every block needs, once."""
-    evaluate: Callable[[Any, slice, slice, float], FloatArray]
-    """(prepared, rows, columns, memory) to the values of the block; memory bounds extra temporaries, in bytes."""
+    evaluate: Callable[[Any, slice, slice, float], Array]
+    """(prepared, rows, columns, memory) to the values of the block; memory bounds extra temporaries, in bytes.
+
+    The next call of the same thread may overwrite them. The diagonal of the matrix need not be right, nor what lies
+    below it in a square block (rows == columns) of a symmetric measure."""
     scratch: int
     """Temporaries per entry of a block, counted in float64 numbers."""
+    tile: tuple[int, int] | None = None
+    """Height and width at which NumPy is fastest, for a kernel that works entry by entry in the cache; None for a
+    matrix product, which is faster the larger the block."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Registration:
     scratch: int
     """Temporaries of the kernel per pair, in multiples of the size of a member."""
     block: BlockKernel | None
+    partial: bool = False
+    """True if only some pairs of the family have a value, as normals of one dimension do."""
 
 
 class Measure:
@@ -82,8 +89,9 @@ class Measure:
 
     @property
     def families(self) -> tuple[type[Family], ...]:
-        """Families that have a kernel, in alphabetical order."""
-        return tuple(sorted(self._registered, key=lambda family: family.__name__))
+        """Families of which every pair has a value, in alphabetical order."""
+        whole = (family for family, known in self._registered.items() if not known.partial)
+        return tuple(sorted(whole, key=lambda family: family.__name__))
 
     def is_metric(self, family: type[Family]) -> bool:
         """Whether the measure is a metric on a family.
@@ -96,7 +104,13 @@ class Measure:
         return self.registration(family).metric
 
     def register(
-        self, family: type[Family], *, scratch: int, metric: bool | None = None, block: BlockKernel | None = None
+        self,
+        family: type[Family],
+        *,
+        scratch: int,
+        metric: bool | None = None,
+        block: BlockKernel | None = None,
+        partial: bool = False,
     ) -> Callable[[Kernel], Kernel]:
         """Decorator that adds the kernel of a family.
 
@@ -111,6 +125,8 @@ class Measure:
             Whether the measure is a metric on this family, where that differs from the measure at large.
         block : BlockKernel, optional
             A way to compute whole blocks of pairs.
+        partial : bool
+            Whether only some pairs of the family have a value; the kernel raises a DomainError for the others.
 
         Raises
         ------
@@ -122,7 +138,7 @@ class Measure:
         is_metric = self._metric if metric is None else metric
 
         def add(kernel: Kernel) -> Kernel:
-            self._registered[family] = Registration(kernel, is_metric, scratch, block)
+            self._registered[family] = Registration(kernel, is_metric, scratch, block, partial)
             self._refused.pop(family, None)
             return kernel
 
@@ -148,8 +164,13 @@ class Measure:
             )
         return self._registered[family]
 
-    def __call__(self, p: Family, q: Family) -> FloatArray:
+    def __call__(self, p: Family, q: Family) -> Array:
         """The measure of two batches of one family, of the shape their batch shapes broadcast to.
+
+        Of families made of tensors a float64 tensor on their device, with gradients recorded; otherwise an array of
+        NumPy. At coincident members the gradient of a distance is taken to be zero. Second derivatives hold where the
+        formula is recorded; where the gradient is given in closed form (the exact distance of full normals, the Bures
+        distance) they are refused by a DomainError.
 
         Raises
         ------
@@ -158,7 +179,8 @@ class Measure:
         ShapeError
             If the dimensions differ or the batch shapes do not broadcast.
         DomainError
-            If the pair lies outside the domain of the kernel, as normals with unequal shared covariances do.
+            If the pair lies outside the domain of the kernel, as normals with unequal shared covariances do, or one is
+            made of tensors and the other of arrays of NumPy, or of tensors on another device.
         """
         for side in (p, q):
             if not isinstance(side, Family):
@@ -168,7 +190,8 @@ class Measure:
                 )
         check_pair(self.name, p, q, listed=self._list_families())
         kernel = self.registration(type(p)).kernel
-        return np.asarray(kernel(p, q), dtype=np.float64)
+        value = kernel(p, q)
+        return value if is_tensor(value) else np.asarray(value, dtype=np.float64)
 
     def __repr__(self) -> str:
         return f"<measure {self.name}>"
@@ -190,7 +213,8 @@ def check_pair(name: str, p: Family, q: object, *, listed: str = "") -> None:
     ShapeError
         If dimensions or batch shapes do not fit.
     DomainError
-        If what all members of a batch share (a covariance, a number of trials) differs.
+        If what all members of a batch share (a covariance, a number of trials) differs, or the two are not made of
+        arrays of one library and device.
     """
     if type(p) is not type(q):
         normal = all(isinstance(side, Gaussian) or hasattr(side, "to_full") for side in (p, q))
@@ -207,11 +231,17 @@ def check_pair(name: str, p: Family, q: object, *, listed: str = "") -> None:
         raise ShapeError(
             f"{name}: batch shapes {p.batch_shape} and {q.batch_shape} do not broadcast; for all pairs use pairwise"
         ) from None
+    places = [_place(side) for side in (p, q)]
+    if places[0] != places[1]:
+        raise DomainError(
+            f"{name}: found a {type(p).__name__} of {places[0]} and one of {places[1]}, wanted both of one library and "
+            "device; build both from tensors on one device, or both from arrays of NumPy"
+        )
     for field in dataclasses.fields(p):  # type: ignore[arg-type]
         if field.name in p.event_axes:
             continue
         a, b = getattr(p, field.name), getattr(q, field.name)
-        if a is b or np.array_equal(to_numpy(a), to_numpy(b)):
+        if a is b or equal(a, b):
             continue
         if field.name == "cov":
             raise DomainError(
@@ -223,13 +253,19 @@ def check_pair(name: str, p: Family, q: object, *, listed: str = "") -> None:
         )
 
 
+def _place(p: Family) -> str:
+    """Where the parameters of a batch are, in words."""
+    parameter = getattr(p, next(iter(p.event_axes)))
+    return f"tensors on {parameter.device}" if is_tensor(parameter) else "arrays of NumPy"
+
+
 _TABLE: dict[str, Measure] = {}
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(_TABLE)
 """All measures of infogeo by name, for command lines and tests that go through every one."""
 
 
-def measure(*, symmetric: bool, metric: bool) -> Callable[[Callable[[Any, Any], FloatArray]], Measure]:
+def measure(*, symmetric: bool, metric: bool) -> Callable[[Callable[[Any, Any], Array]], Measure]:
     """Decorator that turns a documented, empty function into a :class:`Measure` of its name, listed in ``MEASURES``.
 
     Raises
@@ -238,7 +274,7 @@ def measure(*, symmetric: bool, metric: bool) -> Callable[[Callable[[Any, Any], 
         If a measure of that name exists.
     """
 
-    def make(function: Callable[[Any, Any], FloatArray]) -> Measure:
+    def make(function: Callable[[Any, Any], Array]) -> Measure:
         name = function.__name__
         if name in _TABLE:
             raise ArgumentError(f"a measure named {name} exists already")

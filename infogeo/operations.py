@@ -55,21 +55,22 @@ class Operation:
         """Say why a family has no implementation, and what to use in its place; the reason is part of the error."""
         self._refused[family] = reason
 
-    def find(self, p: object) -> Callable[..., Any]:
-        """The implementation for the family of ``p``.
+    def find(self, p: object, *, caller: str | None = None) -> Callable[..., Any]:
+        """The implementation for the family of ``p``; ``caller`` stands in the error in place of the own name.
 
         Raises
         ------
         UnsupportedFamilyError
             If ``p`` is no family, or of one that has no implementation; the message lists those that have.
         """
+        name = self.name if caller is None else caller
         listed = f"Registered families: {', '.join(f.__name__ for f in self.families) or 'none'}"
         if not isinstance(p, Family):
-            raise UnsupportedFamilyError(f"{self.name} takes distributions, found {type(p).__name__}. {listed}")
+            raise UnsupportedFamilyError(f"{name} takes distributions, found {type(p).__name__}. {listed}")
         if type(p) not in self._registered:
             reason = self._refused.get(type(p))
             because = "" if reason is None else f": {reason}"
-            raise UnsupportedFamilyError(f"{self.name} is not defined for {type(p).__name__}{because}. {listed}")
+            raise UnsupportedFamilyError(f"{name} is not defined for {type(p).__name__}{because}. {listed}")
         return self._registered[type(p)]
 
     def __repr__(self) -> str:

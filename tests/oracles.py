@@ -14,9 +14,12 @@ import numpy as np
 
 from infogeo import (
     Categorical,
+    CenteredGaussian,
     DiagonalGaussian,
     Gaussian,
+    IsotropicGaussian,
     LayerActivations,
+    LowRankGaussian,
     PointMass,
     SharedCovarianceGaussian,
     Source,
@@ -240,21 +243,45 @@ def random_covariance(d: int, rng: np.random.Generator) -> np.ndarray:
     return a @ a.T / (2 * d)
 
 
+def _random_means(n: int, rng: np.random.Generator, d: int, spread: float) -> np.ndarray:
+    return rng.standard_normal(d) + spread * rng.standard_normal((n, d))
+
+
+def _random_variances(n: int, rng: np.random.Generator, d: int, spread: float) -> np.ndarray:
+    return np.exp(rng.standard_normal(d) + spread * rng.standard_normal((n, d)))
+
+
+def _random_covariances(n: int, rng: np.random.Generator, d: int, spread: float) -> np.ndarray:
+    base, change = random_covariance(d, rng), [random_covariance(d, rng) for _ in range(n)]
+    return base + min(spread, 1.0) * np.array(change)
+
+
+MAKERS: dict[type, Callable[[int, np.random.Generator, int, float], Any]] = {
+    DiagonalGaussian: lambda *a: DiagonalGaussian(_random_means(*a), _random_variances(*a)),
+    SharedCovarianceGaussian: lambda *a: SharedCovarianceGaussian(_random_means(*a), random_covariance(a[2], a[1])),
+    Gaussian: lambda *a: Gaussian(_random_means(*a), _random_covariances(*a)),
+    IsotropicGaussian: lambda *a: IsotropicGaussian(_random_means(*a), _random_variances(a[0], a[1], 1, a[3])[:, 0]),
+    CenteredGaussian: lambda *a: CenteredGaussian(_random_covariances(*a)),
+    LowRankGaussian: lambda n, rng, d, spread: LowRankGaussian(
+        _random_means(n, rng, d, spread),
+        spread * rng.normal(size=(n, d, 2)) + 0.5,
+        np.exp(0.3 * rng.normal(size=d)),
+    ),
+    Categorical: lambda n, rng, d, spread: Categorical.from_logits(_random_means(n, rng, d + 2, spread)),
+    PointMass: lambda *a: PointMass(_random_means(*a)),
+}
+"""For each family a function (n, rng, d, spread) to a batch, as :func:`random_batch` documents it.
+
+A family listed here takes part in the tests of all measures (test_distances.py) and, if its parameters may be tensors,
+in those of torch (test_torch.py).
+"""
+
+
 def random_batch(family: type, n: int, rng: np.random.Generator, *, d: int = 3, spread: float = 1.0) -> Any:
     """A batch of n members, ``spread`` apart; small spreads give close neighbors."""
-    mean = rng.standard_normal(d) + spread * rng.standard_normal((n, d))
-    if family is DiagonalGaussian:
-        return DiagonalGaussian(mean, np.exp(rng.standard_normal(d) + spread * rng.standard_normal((n, d))))
-    if family is SharedCovarianceGaussian:
-        return SharedCovarianceGaussian(mean, random_covariance(d, rng))
-    if family is Gaussian:
-        base, change = random_covariance(d, rng), [random_covariance(d, rng) for _ in range(n)]
-        return Gaussian(mean, base + min(spread, 1.0) * np.array(change))
-    if family is Categorical:
-        return Categorical.from_logits(rng.standard_normal(d + 2) + spread * rng.standard_normal((n, d + 2)))
-    if family is PointMass:
-        return PointMass(mean)
-    raise TypeError(f"no random members of {family}")
+    if family not in MAKERS:
+        raise TypeError(f"no random members of {family}; add it to MAKERS")
+    return MAKERS[family](n, rng, d, spread)
 
 
 def make_activations(

@@ -10,7 +10,7 @@ from oracles import random_batch, random_covariance
 from scipy import stats
 
 from infogeo import Categorical, DiagonalGaussian, Family, Gaussian, PointMass, SharedCovarianceGaussian
-from infogeo.errors import DomainError, ShapeError
+from infogeo.errors import ArgumentError, DomainError, ShapeError
 
 FAMILIES = (DiagonalGaussian, SharedCovarianceGaussian, Gaussian, Categorical, PointMass)
 NORMALS = (DiagonalGaussian, SharedCovarianceGaussian, Gaussian)
@@ -362,3 +362,96 @@ def test_a_point_mass_has_no_density():
     assert x.sample(shape=(2,)).tolist() == [[[1.0, 2.0]]] * 2
     with pytest.raises(DomainError, match="no density"):
         x.log_prob([1.0, 2.0])
+
+
+# ----------------------------------------------------------------------------------------------------- coordinates
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_coordinates_lead_back_to_the_members(family):
+    x = random_batch(family, 4, RNG(0))
+    n = x.coordinate_size
+    assert x.coordinates().shape == (4, n)
+    back = x[0].with_coordinates(x.coordinates())
+    for name, value in parameters(x).items():
+        np.testing.assert_allclose(getattr(back, name), value, rtol=1e-13, atol=1e-15)
+    rates = RNG(1).standard_normal((2, 4, n))
+    np.testing.assert_array_equal(x.join(**x.split(rates)), rates)
+    for wrong in (np.zeros(n + 1), 1.0):
+        with pytest.raises(ShapeError, match=rf"x: found shape .*, wanted \(..., {n}\), the coordinates of"):
+            x.split(wrong)
+        with pytest.raises(ShapeError, match=rf"x: found shape .*, wanted \(..., {n}\), the coordinates of"):
+            x.with_coordinates(wrong)
+    with pytest.raises(ArgumentError, match="join: found parts"):
+        x.join(other=rates)
+
+
+def test_coordinates_of_full_normals_are_the_mean_and_the_lower_triangle_by_rows():
+    p = Gaussian([1.0, 2.0, 3.0], [[4.0, 0.1, 0.2], [0.1, 5.0, 0.3], [0.2, 0.3, 6.0]])
+    assert p.coordinate_size == 9
+    assert p.coordinates().tolist() == [1.0, 2.0, 3.0, 4.0, 0.1, 5.0, 0.2, 0.3, 6.0]
+    rates = p.split([0, 0, 0, 1, 2, 3, 4, 5, 6])
+    assert rates["cov"].tolist() == [[1, 2, 4], [2, 3, 5], [4, 5, 6]]
+    assert p.parameters_at(p.coordinates())["cov"].tolist() == p.cov.tolist()
+    assert p.join(mean=np.zeros((2, 3)), cov=rates["cov"]).shape == (2, 9)
+    with pytest.raises(ShapeError, match=r"cov: found shape \(2, 2\), wanted \(..., 3, 3\)"):
+        p.join(mean=np.zeros(3), cov=np.eye(2))
+
+
+def test_moving_along_a_coordinate_of_a_full_normal_moves_both_mirror_entries():
+    p, h = random_batch(Gaussian, 3, RNG(0)), 1e-6
+    velocity = RNG(1).standard_normal(p.coordinate_size)
+    ahead, behind = (p.with_coordinates(p.coordinates() + s * h * velocity) for s in (1, -1))
+    for name, rate in p.split(velocity).items():
+        change = (getattr(ahead, name) - getattr(behind, name)) / (2 * h)
+        np.testing.assert_allclose(change, np.broadcast_to(rate, change.shape), atol=1e-9)
+
+
+def test_coordinates_of_categoricals_leave_the_last_probability_out():
+    p = Categorical.from_probs([[0.25, 0.5, 0.25], [0.5, 0.5, 0.0]])
+    np.testing.assert_allclose(p.coordinates(), [[0.25, 0.5], [0.5, 0.5]], rtol=1e-15)
+    assert p.coordinate_size == 2
+    np.testing.assert_allclose(p.with_coordinates([0.25, 0.5]).probs, [0.25, 0.5, 0.25], rtol=1e-15)
+    assert p.with_coordinates([0.3, 0.7]).probs[2] == 0
+    assert p.parameters_at([0.25, 0.5])["probs"].tolist() == [0.25, 0.5, 0.25]
+    assert p.split([0.25, 0.5])["probs"].tolist() == [0.25, 0.5, -0.75]
+    assert p.join(probs=[0.25, 0.5, -0.75]).tolist() == [0.25, 0.5]
+    assert Categorical([0.0]).coordinates().shape == (0,)
+    assert Categorical([0.0]).with_coordinates([]).probs.tolist() == [1.0]
+
+
+def test_coordinates_that_are_no_probabilities_are_refused():
+    p = Categorical.from_probs([0.25, 0.5, 0.25])
+    with pytest.raises(DomainError, match=r"x: the probabilities of the first outcomes sum to 1\.1, wanted at most 1"):
+        p.with_coordinates([0.5, 0.6])
+    with pytest.raises(DomainError, match=r"x: entry \(0,\) is -0.1; probabilities must not be negative"):
+        p.with_coordinates([-0.1, 0.6])
+    with pytest.raises(ShapeError, match=r"probs: found shape \(2,\), wanted \(..., 3\)"):
+        p.join(probs=[0.5, 0.5])
+
+
+# --------------------------------------------------------------------------------------- nearly singular covariances
+
+
+@pytest.mark.parametrize("d", [2, 5, 20, 64, 384])
+@pytest.mark.parametrize("spectrum", ["one small", "one large", "even"])
+def test_covariance_of_condition_1e12_is_taken(d, spectrum):
+    rng = RNG(d)
+    basis, _ = np.linalg.qr(rng.standard_normal((d, d)))
+    values = {"one small": [1e-12, *[1.0] * (d - 1)], "one large": [*[1e-12] * (d - 1), 1.0],
+              "even": np.logspace(-12, 0, d)}[spectrum]  # fmt: skip
+    cov = (basis * values) @ basis.T
+    p = Gaussian(np.zeros(d), cov)
+    np.testing.assert_allclose(p.cholesky @ p.cholesky.T, cov, atol=1e-15 * d)
+    if d <= 64:
+        assert p.entropy() == pytest.approx(0.5 * np.log(2 * np.pi * np.e * np.array(values)).sum(), abs=0.05 * d)
+    SharedCovarianceGaussian(np.zeros((3, d)), cov)
+
+
+def test_covariance_singular_to_working_precision_is_refused_with_its_eigenvalues():
+    for d in (2, 20):
+        basis, _ = np.linalg.qr(RNG(d).standard_normal((d, d)))
+        cov = (basis * [1e-17, *[1.0] * (d - 1)]) @ basis.T
+        message = r"cov\[1\]: not positive definite to working precision \(eigenvalues from .* to 1\).*shrink it toward"
+        with pytest.raises(DomainError, match=message):
+            Gaussian(np.zeros((3, d)), [np.eye(d), cov, np.eye(d)])

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from infogeo_adapters.analysis import analyze as analyze
     from infogeo_adapters.files import read_graph as read_graph
     from infogeo_adapters.files import write_graph as write_graph
+    from infogeo_adapters.fisher import Estimate as Estimate
+    from infogeo_adapters.fisher import FisherOperator as FisherOperator
+    from infogeo_adapters.fisher import NaturalGradient as NaturalGradient
+    from infogeo_adapters.fisher import empirical_fisher as empirical_fisher
+    from infogeo_adapters.fisher import generalized_gauss_newton as generalized_gauss_newton
+    from infogeo_adapters.fisher import natural_gradient as natural_gradient
+    from infogeo_adapters.geomstats import from_geomstats as from_geomstats
+    from infogeo_adapters.geomstats import to_geomstats as to_geomstats
     from infogeo_adapters.networkx import to_networkx as to_networkx
+    from infogeo_adapters.progress import pairwise_to_file as pairwise_to_file
+    from infogeo_adapters.progress import progress_bar as progress_bar
     from infogeo_adapters.report import write_report as write_report
     from infogeo_adapters.transformers.attention import attention_flow as attention_flow
     from infogeo_adapters.transformers.attention import attention_rollout as attention_rollout
@@ -29,21 +39,31 @@ if TYPE_CHECKING:
     from infogeo_adapters.transformers.readout import read_out as read_out
 
 _HOME = {
+    "Estimate": "fisher",
+    "FisherOperator": "fisher",
     "LanguageModel": "transformers.loading",
+    "NaturalGradient": "fisher",
     "SentenceAnalysis": "analysis",
     "analyze": "analysis",
     "attention_flow": "transformers.attention",
     "attention_rollout": "transformers.attention",
     "capture_activations": "transformers.capture",
     "capture_background": "transformers.capture",
+    "empirical_fisher": "fisher",
     "find_readout": "transformers.readout",
+    "from_geomstats": "geomstats",
+    "generalized_gauss_newton": "fisher",
     "head_average": "transformers.attention",
     "load_model": "transformers.loading",
     "logit_lens": "transformers.lens",
+    "natural_gradient": "fisher",
+    "pairwise_to_file": "progress",
+    "progress_bar": "progress",
     "read_graph": "files",
     "read_out": "transformers.readout",
     "single_head": "transformers.attention",
     "split_into_windows": "transformers.capture",
+    "to_geomstats": "geomstats",
     "to_networkx": "networkx",
     "write_graph": "files",
     "write_report": "report",

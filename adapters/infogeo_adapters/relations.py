@@ -26,6 +26,7 @@ from infogeo.graphs import WordGraph, minimum_spanning_tree, nearest_neighbor_gr
 from infogeo.measures import MEASURES, Measure
 from infogeo.pairwise import pairwise
 from infogeo.words import DistanceMatrix, WordDistributions
+from infogeo_adapters.progress import progress_bar
 
 if TYPE_CHECKING:
     from infogeo_adapters.transformers.loading import LanguageModel
@@ -105,7 +106,8 @@ class DistributionRelation:
 
     def __call__(self, context: Context, layer: int, /) -> DistanceMatrix:
         """Distances between the distributions."""
-        return pairwise(self.measure, self.distributions(context, layer))
+        with progress_bar(f"{self.measure.name}, layer {layer}") as show:
+            return pairwise(self.measure, self.distributions(context, layer), progress=show)
 
 
 FEWEST_OCCURRENCES = 2

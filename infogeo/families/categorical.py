@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, IntArray, as_array, as_float_array, check_sums, sealed, sum_tolerance
-from infogeo.errors import DomainError, ShapeError
+from infogeo._arrays import (
+    Array,
+    applied,
+    as_result,
+    detached,
+    is_tensor,
+    like,
+    namespace,
+    requires_gradient,
+    to_numpy,
+)
+from infogeo._checks import as_array, as_floats, check_sums, check_tensor, rounding_of_sums, sealed
+from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.families.base import Family, RandomState, check_batch, table
 
 ROUNDING = 1e-14
@@ -23,12 +34,13 @@ class Categorical(Family):
 
     Parameters
     ----------
-    log_probs : array, shape (..., V)
+    log_probs : array or tensor, shape (..., V)
         Natural logarithms of the probabilities; minus infinity stands for probability zero. The probabilities of
         each row must sum to one within 1e-9, or within the rounding of the dtype given if that is coarser
         (3.8e-6 for float32, 0.008 for float16). A deviation within that bound is rounding: it is divided
         out in float64, so that close neighbors keep their distance. A row that is off by more is refused, never
-        rescaled; to normalize on purpose, use :meth:`from_logits` or :meth:`from_counts`.
+        rescaled; to normalize on purpose, use :meth:`from_logits` or :meth:`from_counts`. Gradients of a tensor are
+        those of the normalized distribution; an outcome of probability zero stays impossible, with gradient zero.
 
     Raises
     ------
@@ -49,24 +61,25 @@ class Categorical(Family):
 
     event_axes: ClassVar[Mapping[str, int]] = {"log_probs": 1}
 
-    log_probs: FloatArray
+    log_probs: Array
     """(..., V), minus infinity for probability zero"""
 
     def __post_init__(self) -> None:
         log_probs, tolerance = _outcomes("log_probs", self.log_probs, infinite=True)
         if (log_probs > tolerance).any():
-            where = tuple(int(i) for i in np.argwhere(log_probs > tolerance)[0])
+            found = to_numpy(log_probs)
+            where = tuple(int(i) for i in np.argwhere(found > tolerance)[0])
             raise DomainError(
-                f"log_probs: entry {where} is {log_probs[where]}, a probability above one; "
+                f"log_probs: entry {where} is {found[where]}, a probability above one; "
                 "for probabilities use Categorical.from_probs, for unnormalized scores Categorical.from_logits"
             )
         total = logsumexp(log_probs)
-        check_sums("log_probs", np.exp(total), tolerance)
-        log_probs -= np.where(np.abs(total) > ROUNDING, total, 0.0)[..., None]
+        check_sums("log_probs", namespace(total).exp(total), tolerance)
+        log_probs -= applied(total, abs(detached(total)) > ROUNDING)[..., None]
         object.__setattr__(self, "log_probs", sealed(log_probs))
 
     @classmethod
-    def from_probs(cls, probs: ArrayLike) -> Categorical:
+    def from_probs(cls, probs: ArrayLike) -> Self:
         """From probabilities (..., V), non-negative, each row with sum one within the tolerance of the class.
 
         Raises
@@ -81,12 +94,13 @@ class Categorical(Family):
         """
         array, tolerance = _outcomes("probs", probs)
         _check_non_negative("probs", array, "probabilities")
-        total = array.sum(axis=-1)
+        xp = namespace(array)
+        total = as_result(xp.sum(array, axis=-1))
         check_sums("probs", total, tolerance)
-        return cls(safe_log(array) - np.where(np.abs(total - 1.0) > ROUNDING, np.log(total), 0.0)[..., None])
+        return cls(safe_log(array) - applied(xp.log(total), abs(detached(total) - 1.0) > ROUNDING)[..., None])
 
     @classmethod
-    def from_logits(cls, logits: ArrayLike) -> Categorical:
+    def from_logits(cls, logits: ArrayLike) -> Self:
         """From scores (..., V) by softmax, computed in float64; minus infinity stands for an outcome masked out.
 
         Raises
@@ -102,18 +116,18 @@ class Categorical(Family):
         [-0.693147, -0.693147]
         """
         array, _ = _outcomes("logits", logits, infinite=True)
-        top = _check_some("logits", array.max(axis=-1), -np.inf, "minus infinity")
+        top = _check_some("logits", namespace(array).max(detached(array), axis=-1), -np.inf, "minus infinity")
         with np.errstate(over="ignore"):  # a score 1e308 below the top has probability zero
             array -= top[..., None]
         return cls(array - logsumexp(array)[..., None])
 
     @classmethod
-    def from_counts(cls, counts: ArrayLike, *, pseudocount: float = 0.0) -> Categorical:
+    def from_counts(cls, counts: ArrayLike, *, pseudocount: float = 0.0) -> Self:
         """From non-negative counts or weights (..., V), divided by their sum.
 
         Parameters
         ----------
-        counts : array, shape (..., V)
+        counts : array or tensor, shape (..., V)
         pseudocount : float
             Added to every count first (additive smoothing); 0 keeps the plain relative frequencies.
 
@@ -134,8 +148,9 @@ class Categorical(Family):
         if not (np.isfinite(pseudocount) and pseudocount >= 0):
             raise DomainError(f"pseudocount: found {pseudocount}, wanted a finite number of at least 0")
         array += pseudocount
-        array /= _check_some("counts", array.max(axis=-1), 0.0, "zero")[..., None]
-        return cls(safe_log(array) - np.log(array.sum(axis=-1))[..., None])
+        xp = namespace(array)
+        array /= _check_some("counts", xp.max(detached(array), axis=-1), 0.0, "zero")[..., None]
+        return cls(safe_log(array) - xp.log(xp.sum(array, axis=-1, keepdims=True)))
 
     @property
     def dimension(self) -> int:
@@ -143,87 +158,195 @@ class Categorical(Family):
         return int(self.log_probs.shape[-1])
 
     @property
-    def probs(self) -> FloatArray:
+    def probs(self) -> Array:
         """Probabilities (..., V)."""
-        return np.asarray(np.exp(self.log_probs))
+        return namespace(self.log_probs).exp(self.log_probs)
 
-    def log_prob(self, x: ArrayLike) -> FloatArray:
+    @property
+    def coordinate_size(self) -> int:
+        """Number V - 1 of coordinates."""
+        return self.dimension - 1
+
+    def coordinates(self) -> Array:
+        """Probabilities (..., V - 1) of all outcomes but the last."""
+        return self.probs[..., :-1]
+
+    def with_coordinates(self, x: ArrayLike) -> Self:
+        """Members with the probabilities ``x`` (..., V - 1) of all outcomes but the last, which has the rest.
+
+        Raises
+        ------
+        ShapeError, DomainError
+            If the last axis has not length V - 1, a probability is negative, or they sum to more than one. A sum
+            that exceeds one by no more than 1e-14 is rounding, and leaves the last outcome the probability zero.
+
+        Examples
+        --------
+        >>> Categorical.from_probs([0.5, 0.25, 0.25]).with_coordinates([0.5, 0.5]).probs.tolist()
+        [0.5, 0.5, 0.0]
+        """
+        probs = self.parameters_at(x)["probs"]
+        _check_non_negative("x", probs[..., :-1], "probabilities")
+        last = detached(probs[..., -1])
+        if (last < -ROUNDING).any():
+            worst = 1 - float(last.min())
+            raise DomainError(f"x: the probabilities of the first outcomes sum to {worst:.12g}, wanted at most 1")
+        xp = namespace(probs)
+        return type(self).from_probs(xp.where(probs < 0, 0.0, probs))
+
+    def parameters_at(self, x: ArrayLike) -> dict[str, Array]:
+        """All probabilities ``{"probs": (..., V)}`` from those of all outcomes but the last.
+
+        Raises
+        ------
+        ShapeError, DomainError
+            If the last axis has not length V - 1, or an entry is not finite.
+
+        Examples
+        --------
+        >>> Categorical.from_probs([0.2, 0.3, 0.5]).parameters_at([0.25, 0.5])["probs"].tolist()
+        [0.25, 0.5, 0.25]
+        """
+        return {"probs": self._with_last("x", x, total=1.0)}
+
+    def split(self, x: ArrayLike) -> dict[str, Array]:
+        """Rates ``{"probs": (..., V)}`` of all probabilities, with sum zero, from those of all outcomes but the last.
+
+        For probabilities, which have sum one, see :meth:`parameters_at`.
+
+        Raises
+        ------
+        ShapeError, DomainError
+            If the last axis has not length V - 1, or an entry is not finite.
+
+        Examples
+        --------
+        >>> Categorical.from_probs([0.2, 0.3, 0.5]).split([0.25, 0.5])["probs"].tolist()
+        [0.25, 0.5, -0.75]
+        """
+        return {"probs": self._with_last("x", x, total=0.0)}
+
+    def join(self, **parts: ArrayLike) -> Array:
+        """All but the last of the probabilities, or of their rates of change, ``probs`` (..., V).
+
+        Raises
+        ------
+        ArgumentError
+            If the only part is not ``probs``.
+        ShapeError, DomainError
+            If the last axis has not length V, or an entry is not finite.
+        """
+        if set(parts) != {"probs"}:
+            raise ArgumentError(f"join: found parts {sorted(parts)}, wanted ['probs']")
+        array = as_floats("probs", parts["probs"])
+        if array.ndim == 0 or array.shape[-1] != self.dimension:
+            raise ShapeError(f"probs: found shape {tuple(array.shape)}, wanted (..., {self.dimension})")
+        return array[..., :-1]
+
+    def _with_last(self, name: str, x: ArrayLike, *, total: float) -> Array:
+        array = as_floats(name, x)
+        if array.ndim == 0 or array.shape[-1] != self.dimension - 1:
+            raise ShapeError(
+                f"{name}: found shape {tuple(array.shape)}, wanted (..., {self.dimension - 1}), the coordinates of "
+                f"{type(self).__name__}"
+            )
+        xp = namespace(array)
+        return xp.concat([array, total - xp.sum(array, axis=-1, keepdims=True)], axis=-1)
+
+    def log_prob(self, x: ArrayLike) -> Array:
         """Log-probability in nats of outcomes ``x``, integers that broadcast against the batch."""
-        outcome = np.asarray(x)
-        if outcome.dtype.kind not in "iu":
-            raise DomainError(f"x: found dtype {outcome.dtype}, wanted integers, the numbers of outcomes")
+        outcome = detached(x) if is_tensor(x) and is_tensor(self.log_probs) else as_array("x", x)
+        given = to_numpy(outcome[:0] if outcome.ndim else outcome).dtype
+        if given.kind not in "iu":
+            raise DomainError(f"x: found dtype {given}, wanted integers, the numbers of outcomes")
         if ((outcome < 0) | (outcome >= self.dimension)).any():
             raise DomainError(f"x: outcomes must lie between 0 and {self.dimension - 1}")
-        shape = np.broadcast_shapes(outcome.shape, self.batch_shape)
-        table_ = np.broadcast_to(self.log_probs, (*shape, self.dimension))
-        return np.take_along_axis(table_, np.broadcast_to(outcome, shape)[..., None], axis=-1)[..., 0]
+        if not is_tensor(outcome):
+            outcome = like(outcome, self.log_probs)
+        xp = namespace(self.log_probs)
+        shape = np.broadcast_shapes(tuple(outcome.shape), self.batch_shape)
+        rows = xp.broadcast_to(self.log_probs, (*shape, self.dimension))
+        places = xp.broadcast_to(xp.astype(outcome, xp.int64), shape)[..., None]
+        return as_result(xp.take_along_axis(rows, places, axis=-1)[..., 0])
 
-    def entropy(self) -> FloatArray:
+    def entropy(self) -> Array:
         """Shannon entropy in nats, shape (...,)."""
-        finite = np.where(np.isneginf(self.log_probs), 0.0, self.log_probs)
-        return np.asarray(-(np.exp(self.log_probs) * finite).sum(axis=-1) + 0.0)
+        xp = namespace(self.log_probs)
+        finite = xp.where(self.log_probs == -np.inf, 0.0, self.log_probs)
+        return as_result(0.0 - xp.sum(xp.exp(self.log_probs) * finite, axis=-1))
 
-    def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> IntArray:
+    def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> Array:
         """Outcomes of shape ``(*shape, *batch_shape)``; an outcome of probability zero is never drawn."""
         uniform = np.random.default_rng(rng).random((*shape, *self.batch_shape))
-        rows = np.exp(self.log_probs).reshape(-1, self.dimension)
-        flat = uniform.reshape(-1, len(rows))
-        drawn = np.empty(flat.shape, dtype=np.int64)
-        for i, row in enumerate(rows):
-            cumulative = np.cumsum(row)
-            drawn[:, i] = np.searchsorted(cumulative / cumulative[-1], flat[:, i], side="right")
-        return drawn.reshape(uniform.shape)
+        xp = namespace(self.log_probs)
+        rows = xp.exp(detached(self.log_probs)).reshape(-1, self.dimension)
+        flat = like(np.ascontiguousarray(uniform.reshape(-1, rows.shape[0]).T), rows)
+        drawn = []
+        for row, numbers in zip(rows, flat, strict=True):
+            cumulative = xp.cumulative_sum(row)
+            drawn.append(xp.searchsorted(cumulative / cumulative[-1], numbers, side="right"))
+        return xp.stack(drawn, axis=-1).reshape(uniform.shape)
 
     def parameter_rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Number of outcomes, entropy in nats, the most probable outcome and its probability."""
-        top = self.log_probs.argmax(axis=-1)
+        log_probs = to_numpy(self.log_probs)
+        top = log_probs.argmax(axis=-1)
         return table(
             outcomes=np.full(top.shape, self.dimension), entropy=self.entropy(), top_outcome=top,
-            top_probability=np.exp(self.log_probs.max(axis=-1)),
+            top_probability=np.exp(log_probs.max(axis=-1)),
         )
 
 
-def logsumexp(x: FloatArray) -> FloatArray:
+def logsumexp(x: Array) -> Array:
     """Logarithm of the sum of exponentials along the last axis; minus infinity if all terms are."""
-    top = x.max(axis=-1)
-    shift = np.where(np.isneginf(top), 0.0, top)
+    xp = namespace(x)
+    top = xp.max(detached(x), axis=-1)
+    shift = xp.where(top == -np.inf, 0.0, top)
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.exp(x - shift[..., None]).sum(axis=-1)) + shift)
+        return as_result(xp.log(xp.sum(xp.exp(x - shift[..., None]), axis=-1)) + shift)
 
 
-def safe_log(x: FloatArray) -> FloatArray:
-    """Natural logarithm of non-negative numbers, minus infinity at zero, without a warning."""
+def safe_log(x: Array) -> Array:
+    """Natural logarithm of non-negative numbers, minus infinity at zero, without a warning; its gradient there is 0."""
+    xp = namespace(x)
+    if requires_gradient(x):
+        nothing = x == 0
+        return xp.where(nothing, -np.inf, xp.log(xp.where(nothing, 1.0, x)))
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(x))
+        return as_result(xp.log(x))
 
 
-def _outcomes(name: str, value: ArrayLike, *, infinite: bool = False) -> tuple[FloatArray, float]:
-    """A fresh float64 array (..., V), and how far its rows may be from sum one given the precision they came in."""
-    given = as_array(name, value)
-    dtype: np.dtype[Any] = given.dtype
-    hidden: NDArray[np.bool_] | None = None
-    if infinite and dtype.kind == "f":
-        hidden = np.isneginf(given)
-        given = np.where(hidden, dtype.type(0), given)
-    array = as_float_array(name, given)
+def _outcomes(name: str, value: ArrayLike, *, infinite: bool = False) -> tuple[Array, float]:
+    """Fresh float64 numbers (..., V), and how far their rows may be from sum one given the precision they came in."""
+    given: Array = value if is_tensor(value) else as_array(name, value)
+    if is_tensor(given):
+        check_tensor(name, given)
+    xp = namespace(given)
+    floating = given.dtype.is_floating_point if is_tensor(given) else given.dtype.kind == "f"
+    hidden: Array = None
+    if infinite and floating:
+        hidden = given == -np.inf
+        given = xp.where(hidden, 0, given)
+    array = as_floats(name, given)
     if array.ndim == 0 or array.shape[-1] == 0:
-        raise ShapeError(f"{name}: found shape {array.shape}, wanted (..., V) with at least one outcome")
-    check_batch(name, array.shape[:-1])
+        raise ShapeError(f"{name}: found shape {tuple(array.shape)}, wanted (..., V) with at least one outcome")
+    check_batch(name, tuple(array.shape[:-1]))
     if hidden is not None:
         array[hidden] = -np.inf
-    return array, sum_tolerance(dtype)
+    return array, rounding_of_sums(float(xp.finfo(given.dtype).eps) if floating else 0.0)
 
 
-def _check_non_negative(name: str, array: FloatArray, what: str) -> None:
+def _check_non_negative(name: str, array: Array, what: str) -> None:
     if (array < 0).any():
-        where = tuple(int(i) for i in np.argwhere(array < 0)[0])
-        raise DomainError(f"{name}: entry {where} is {array[where]}; {what} must not be negative")
+        found = to_numpy(array)
+        where = tuple(int(i) for i in np.argwhere(found < 0)[0])
+        raise DomainError(f"{name}: entry {where} is {found[where]}; {what} must not be negative")
 
 
-def _check_some(name: str, top: FloatArray, empty: float, what: str) -> FloatArray:
+def _check_some(name: str, top: Array, empty: float, what: str) -> Array:
     """The largest entry of each row, unless it says that the whole row is empty."""
     if (top == empty).any():
-        where = tuple(int(i) for i in np.argwhere(top == empty)[0])
+        where = tuple(int(i) for i in np.argwhere(to_numpy(top == empty))[0])
         which = f"row {where[0] if len(where) == 1 else where}" if where else "the row"
         raise DomainError(f"{name}: all entries of {which} are {what}; there is no such distribution")
     return top

@@ -10,12 +10,26 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_float_array, check_shape, sealed
+from infogeo._arrays import (
+    Array,
+    as_result,
+    cholesky,
+    detached,
+    is_tensor,
+    like,
+    namespace,
+    solve_triangular,
+    to_numpy,
+)
+from infogeo._checks import as_floats, beside, check_shape, sealed, together
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families.base import Family, RandomState, check_batch, cut, table
 
 SYMMETRY_TOLERANCE = 1e-8
 """Largest difference of cov[i, j] and cov[j, i] that passes as rounding, relative to sqrt(cov[i, i] cov[j, j])."""
+
+UNEXPLAINED = 4 * float(np.finfo(np.float64).eps)
+"""Times d: a part of a variance that the earlier coordinates leave unexplained is rounding alone below this."""
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -28,8 +42,8 @@ class DiagonalGaussian(Family):
 
     Parameters
     ----------
-    mean : array, shape (..., d)
-    var : array, shape (..., d)
+    mean : array or tensor, shape (..., d)
+    var : array or tensor, shape (..., d)
         Variances, not standard deviations; all positive.
 
     Raises
@@ -51,19 +65,21 @@ class DiagonalGaussian(Family):
 
     event_axes: ClassVar[Mapping[str, int]] = {"mean": 1, "var": 1}
 
-    mean: FloatArray
+    mean: Array
     """(..., d)"""
-    var: FloatArray
+    var: Array
     """(..., d), positive"""
 
     def __post_init__(self) -> None:
-        mean = _checked_mean(self.mean)
-        var = as_float_array("var", self.var)
+        mean, var = together(mean=self.mean, var=self.var)
+        mean = _checked_mean(mean)
+        var = as_floats("var", var)
         check_shape("var", var, mean.shape)
         if (var <= 0).any():
-            where = tuple(int(i) for i in np.argwhere(var <= 0)[0])
+            found = to_numpy(var)
+            where = tuple(int(i) for i in np.argwhere(found <= 0)[0])
             raise DomainError(
-                f"var: entry {where} is {var[where]}; variances must be positive (a constant sample has no normal "
+                f"var: entry {where} is {found[where]}; variances must be positive (a constant sample has no normal "
                 "distribution; shrink its variance toward a pooled one)"
             )
         object.__setattr__(self, "mean", sealed(mean))
@@ -74,41 +90,46 @@ class DiagonalGaussian(Family):
         """Number d of coordinates."""
         return int(self.mean.shape[-1])
 
-    def log_prob(self, x: ArrayLike) -> FloatArray:
+    def log_prob(self, x: ArrayLike) -> Array:
         """Log-density in nats at vectors ``x`` of shape (..., d), which broadcast against the batch."""
-        z2 = (_vectors(x, self.dimension) - self.mean) ** 2 / self.var
-        return np.asarray(-0.5 * (z2 + np.log(self.var) + LOG_2PI).sum(axis=-1))
+        xp = namespace(self.var)
+        z2 = (_vectors(x, self.dimension, self.mean) - self.mean) ** 2 / self.var
+        return as_result(-0.5 * xp.sum(z2 + xp.log(self.var) + LOG_2PI, axis=-1))
 
-    def entropy(self) -> FloatArray:
+    def entropy(self) -> Array:
         """Differential entropy in nats, shape (...,)."""
-        return np.asarray(0.5 * (np.log(self.var) + LOG_2PI + 1.0).sum(axis=-1))
+        xp = namespace(self.var)
+        return as_result(0.5 * xp.sum(xp.log(self.var) + LOG_2PI + 1.0, axis=-1))
 
-    def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
+    def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape ``(*shape, *batch_shape, d)``."""
-        noise = np.random.default_rng(rng).standard_normal((*shape, *self.mean.shape))
-        return np.asarray(self.mean + np.sqrt(self.var) * noise)
+        return as_result(self.mean + namespace(self.var).sqrt(self.var) * _noise(rng, shape, self.mean))
 
     def to_full(self) -> Gaussian:
         """The same distributions as full normals, with diagonal covariances."""
-        return Gaussian(self.mean, self.var[..., None] * np.eye(self.dimension))
+        return Gaussian(self.mean, self.var[..., None] * like(np.eye(self.dimension), self.var))
 
     def parameter_rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Mean and variance if d = 1; otherwise d, the length of the mean and the mean variance."""
         if self.dimension == 1:
             return table(mean=self.mean, variance=self.var)
-        return table(**_mean_columns(self.mean), mean_variance=self.var.mean(axis=-1))
+        return table(**_mean_columns(self.mean), mean_variance=to_numpy(self.var).mean(axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
 class SharedCovarianceGaussian(Family):
     r"""Normal distributions with one covariance for the whole batch, :math:`N(m_i, \Sigma)`.
 
-    Distances are measured among *all* normals, where the shortest path between two members may leave the family.
+    Distances are measured among *all* normals, where the shortest path between two members leaves the family:
+    geodesics, exponential and logarithmic map give :class:`Gaussian` and its coordinates. With the covariance held
+    fixed the family is a flat space, and its distance is :func:`~infogeo.mahalanobis_distance`, never the shorter of
+    the two. The coordinates are the mean, and the Fisher information in them is :math:`\Sigma^{-1}`, the same in both
+    manifolds.
 
     Parameters
     ----------
-    mean : array, shape (..., d)
-    cov : array, shape (d, d)
+    mean : array or tensor, shape (..., d)
+    cov : array or tensor, shape (d, d)
         Symmetric and positive definite. A difference of ``cov[i, j]`` and ``cov[j, i]`` up to
         1e-8 sqrt(cov[i, i] cov[j, j]) is rounding: the two are replaced by their mean.
 
@@ -130,21 +151,22 @@ class SharedCovarianceGaussian(Family):
 
     event_axes: ClassVar[Mapping[str, int]] = {"mean": 1}
 
-    mean: FloatArray
+    mean: Array
     """(..., d)"""
-    cov: FloatArray
+    cov: Array
     """(d, d)"""
 
     def __post_init__(self) -> None:
-        mean = _checked_mean(self.mean)
-        cov = as_float_array("cov", self.cov)
+        mean, cov = together(mean=self.mean, cov=self.cov)
+        mean = _checked_mean(mean)
+        cov = as_floats("cov", cov)
         check_shape("cov", cov, (mean.shape[-1], mean.shape[-1]))
         object.__setattr__(self, "mean", sealed(mean))
         object.__setattr__(self, "cov", sealed(_symmetric("cov", cov)))
         _ = self.cholesky
 
     @cached_property
-    def cholesky(self) -> FloatArray:
+    def cholesky(self) -> Array:
         """(d, d) lower triangular factor of the covariance."""
         return _cholesky("cov", self.cov)
 
@@ -159,24 +181,25 @@ class SharedCovarianceGaussian(Family):
         chosen.__dict__["cholesky"] = self.cholesky
         return chosen
 
-    def log_prob(self, x: ArrayLike) -> FloatArray:
+    def log_prob(self, x: ArrayLike) -> Array:
         """Log-density in nats at vectors ``x`` of shape (..., d), which broadcast against the batch."""
-        z2 = (solve_lower(self.cholesky, _vectors(x, self.dimension) - self.mean) ** 2).sum(axis=-1)
-        return np.asarray(-0.5 * (z2 + self.dimension * LOG_2PI) - np.log(np.diagonal(self.cholesky)).sum())
+        z2 = (solve_lower(self.cholesky, _vectors(x, self.dimension, self.mean) - self.mean) ** 2).sum(axis=-1)
+        return as_result(-0.5 * (z2 + self.dimension * LOG_2PI) - half_log_det(self.cholesky))
 
-    def entropy(self) -> FloatArray:
+    def entropy(self) -> Array:
         """Differential entropy in nats, shape (...,); the same for every member."""
-        value = 0.5 * self.dimension * (LOG_2PI + 1.0) + np.log(np.diagonal(self.cholesky)).sum()
-        return np.full(self.batch_shape, value)
+        value = 0.5 * self.dimension * (LOG_2PI + 1.0) + half_log_det(self.cholesky)
+        repeated = namespace(self.cholesky).broadcast_to(value, self.batch_shape)
+        return repeated if is_tensor(repeated) else repeated.copy()
 
-    def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
+    def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape ``(*shape, *batch_shape, d)``."""
-        noise = np.random.default_rng(rng).standard_normal((*shape, *self.mean.shape))
-        return np.asarray(self.mean + noise @ self.cholesky.T)
+        return as_result(self.mean + _noise(rng, shape, self.mean) @ self.cholesky.T)
 
     def to_full(self) -> Gaussian:
         """The same distributions as full normals, the covariance repeated for each."""
-        return Gaussian(self.mean, np.broadcast_to(self.cov, (*self.batch_shape, *self.cov.shape)))
+        xp = namespace(self.cov)
+        return Gaussian(self.mean, xp.broadcast_to(self.cov, (*self.batch_shape, *self.cov.shape)))
 
     def parameter_rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Dimension and length of the mean (the covariance is the same for all)."""
@@ -189,8 +212,8 @@ class Gaussian(Family):
 
     Parameters
     ----------
-    mean : array, shape (..., d)
-    cov : array, shape (..., d, d)
+    mean : array or tensor, shape (..., d)
+    cov : array or tensor, shape (..., d, d)
         Symmetric and positive definite; rounding as in :class:`SharedCovarianceGaussian`.
 
     Raises
@@ -210,22 +233,24 @@ class Gaussian(Family):
     """
 
     event_axes: ClassVar[Mapping[str, int]] = {"mean": 1, "cov": 2}
+    symmetric_parts: ClassVar[tuple[str, ...]] = ("cov",)
 
-    mean: FloatArray
+    mean: Array
     """(..., d)"""
-    cov: FloatArray
+    cov: Array
     """(..., d, d)"""
 
     def __post_init__(self) -> None:
-        mean = _checked_mean(self.mean)
-        cov = as_float_array("cov", self.cov)
+        mean, cov = together(mean=self.mean, cov=self.cov)
+        mean = _checked_mean(mean)
+        cov = as_floats("cov", cov)
         check_shape("cov", cov, (*mean.shape, mean.shape[-1]))
         object.__setattr__(self, "mean", sealed(mean))
         object.__setattr__(self, "cov", sealed(_symmetric("cov", cov)))
         _ = self.cholesky
 
     @cached_property
-    def cholesky(self) -> FloatArray:
+    def cholesky(self) -> Array:
         """(..., d, d) lower triangular factors of the covariances."""
         return _cholesky("cov", self.cov)
 
@@ -240,102 +265,111 @@ class Gaussian(Family):
         chosen.__dict__["cholesky"] = cut(self.cholesky, index, 2)
         return chosen
 
-    def log_prob(self, x: ArrayLike) -> FloatArray:
+    def log_prob(self, x: ArrayLike) -> Array:
         """Log-density in nats at vectors ``x`` of shape (..., d), which broadcast against the batch."""
-        z = solve_lower(self.cholesky, _vectors(x, self.dimension) - self.mean)
-        return np.asarray(-0.5 * ((z**2).sum(axis=-1) + self.dimension * LOG_2PI) - self._half_log_det())
+        z2 = (solve_lower(self.cholesky, _vectors(x, self.dimension, self.mean) - self.mean) ** 2).sum(axis=-1)
+        return as_result(-0.5 * (z2 + self.dimension * LOG_2PI) - half_log_det(self.cholesky))
 
-    def entropy(self) -> FloatArray:
+    def entropy(self) -> Array:
         """Differential entropy in nats, shape (...,)."""
-        return np.asarray(0.5 * self.dimension * (LOG_2PI + 1.0) + self._half_log_det())
+        return as_result(0.5 * self.dimension * (LOG_2PI + 1.0) + half_log_det(self.cholesky))
 
-    def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
+    def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape ``(*shape, *batch_shape, d)``."""
-        noise = np.random.default_rng(rng).standard_normal((*shape, *self.mean.shape))
-        return np.asarray(self.mean + (self.cholesky @ noise[..., None])[..., 0])
+        return as_result(self.mean + (self.cholesky @ _noise(rng, shape, self.mean)[..., None])[..., 0])
 
     def parameter_rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Dimension, length of the mean and mean variance of a coordinate."""
-        variance = np.diagonal(self.cov, axis1=-2, axis2=-1).mean(axis=-1)
+        variance = np.diagonal(to_numpy(self.cov), axis1=-2, axis2=-1).mean(axis=-1)
         return table(**_mean_columns(self.mean), mean_variance=variance)
 
-    def _half_log_det(self) -> FloatArray:
-        return np.asarray(np.log(np.diagonal(self.cholesky, axis1=-2, axis2=-1)).sum(axis=-1))
+
+def half_log_det(factor: Array) -> Array:
+    """Half the logarithm of the determinant of a covariance, from its Cholesky factor (..., d, d)."""
+    xp = namespace(factor)
+    return as_result(xp.sum(xp.log(xp.linalg.diagonal(factor)), axis=-1))
 
 
-def solve_lower(factor: FloatArray, vectors: FloatArray, *, overwrite: bool = False) -> FloatArray:
+def solve_lower(factor: Array, vectors: Array, *, overwrite: bool = False) -> Array:
     """Solve ``factor @ y = vector`` for vectors (..., d) and lower triangular factors (d, d) or (..., d, d).
 
     With ``overwrite`` the memory of the vectors may be used for the answer.
     """
-    if factor.ndim == 2:
-        from scipy.linalg import solve_triangular
-
-        flat = vectors.reshape(-1, vectors.shape[-1])
-        solved = solve_triangular(factor, flat.T, lower=True, overwrite_b=overwrite, check_finite=False)
-        return np.asarray(solved.T).reshape(vectors.shape)
-    return np.asarray(np.linalg.solve(factor, vectors[..., None]))[..., 0]
+    if factor.ndim > 2:
+        return solve_triangular(factor, vectors[..., None])[..., 0]
+    flat = vectors.reshape(-1, vectors.shape[-1]).T
+    return solve_triangular(factor, flat, overwrite=overwrite).T.reshape(vectors.shape)
 
 
-def _checked_mean(mean: ArrayLike) -> FloatArray:
-    array = as_float_array("mean", mean)
+def _checked_mean(mean: Any) -> Array:
+    array = as_floats("mean", mean)
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ShapeError(
-            f"mean: found shape {array.shape}, wanted (..., d) with d at least 1; "
+            f"mean: found shape {tuple(array.shape)}, wanted (..., d) with d at least 1; "
             "univariate normals have d = 1, for example mean=[[0.0], [1.0]] for two of them"
         )
-    check_batch("mean", array.shape[:-1])
+    check_batch("mean", tuple(array.shape[:-1]))
     return array
 
 
-def _vectors(x: ArrayLike, d: int) -> FloatArray:
-    array = as_float_array("x", x)
+def _vectors(x: ArrayLike, d: int, parameter: Array = None) -> Array:
+    """Vectors (..., d) in the library of a parameter; tensors beside arrays of NumPy are read as arrays."""
+    array = beside("x", x, parameter)
     if array.ndim == 0 or array.shape[-1] != d:
-        raise ShapeError(f"x: found shape {array.shape}, wanted (..., {d})")
+        raise ShapeError(f"x: found shape {tuple(array.shape)}, wanted (..., {d})")
     return array
 
 
-def _mean_columns(mean: FloatArray) -> dict[str, Any]:
-    norm = np.linalg.norm(mean, axis=-1)
+def _noise(rng: RandomState, shape: tuple[int, ...], mean: Array) -> Array:
+    """Standard normal numbers of NumPy, beside the mean: the same seed gives the same draws in every library."""
+    return like(np.random.default_rng(rng).standard_normal((*shape, *mean.shape)), mean)
+
+
+def _mean_columns(mean: Array) -> dict[str, Any]:
+    norm = np.linalg.norm(to_numpy(mean), axis=-1)
     return {"dimension": np.full(norm.shape, mean.shape[-1]), "norm_of_mean": norm}
 
 
-def _symmetric(name: str, cov: FloatArray) -> FloatArray:
+def _symmetric(name: str, cov: Array) -> Array:
     """The covariance with its rounding errors of symmetry evened out; more than rounding is refused."""
-    transposed = np.swapaxes(cov, -1, -2)
-    difference = np.abs(cov - transposed)
-    scale = np.sqrt(np.abs(np.diagonal(cov, axis1=-2, axis2=-1)))
+    xp = namespace(cov)
+    transposed = xp.matrix_transpose(cov)
+    difference = abs(detached(cov) - detached(transposed))
+    scale = xp.sqrt(abs(xp.linalg.diagonal(detached(cov))))
     bad = difference > SYMMETRY_TOLERANCE * scale[..., :, None] * scale[..., None, :]
     if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        found = to_numpy(cov)
+        where = tuple(int(i) for i in np.argwhere(to_numpy(bad))[0])
         mirror = (*where[:-2], where[-1], where[-2])
         raise DomainError(
-            f"{name}: not symmetric, entry {where} is {cov[where]} but entry {mirror} is {cov[mirror]}; "
+            f"{name}: not symmetric, entry {where} is {found[where]} but entry {mirror} is {found[mirror]}; "
             "a covariance must be symmetric"
         )
-    return np.asarray(0.5 * cov + 0.5 * transposed)
+    return 0.5 * cov + 0.5 * transposed
 
 
-def _cholesky(name: str, cov: FloatArray) -> FloatArray:
+def _cholesky(name: str, cov: Array) -> Array:
     """Cholesky factors; a covariance that is not positive definite, or only so by rounding, is refused by index."""
     d = cov.shape[-1]
-    try:
-        factor = np.linalg.cholesky(cov)
+    factor = cholesky(cov)
+    if factor is None:
+        found = to_numpy(cov)
+        smallest = np.linalg.eigvalsh(found)[..., 0]
+        worst = tuple(int(i) for i in np.unravel_index(smallest.argmin(), smallest.shape))
+        where = next((i for i in np.ndindex(smallest.shape) if cholesky(found[i]) is None), worst)
+    else:
         # squared pivot / variance: the part of each coordinate's variance that the earlier ones do not explain
-        variances = np.diagonal(cov, axis1=-2, axis2=-1)
-        unexplained = np.diagonal(factor, axis1=-2, axis2=-1) ** 2 / variances
-        bad = unexplained.min(axis=-1) <= 4 * d * np.finfo(np.float64).eps
-    except np.linalg.LinAlgError:
-        bad = np.linalg.eigvalsh(cov).min(axis=-1) <= 0
-        bad = bad if bad.any() else np.ones(bad.shape, dtype=bool)
-    if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
-        which = f"{name}[{', '.join(map(str, where))}]" if where else name
-        eigenvalues = np.linalg.eigvalsh(cov[where])
-        raise DomainError(
-            f"{which}: not positive definite to working precision (eigenvalues from {eigenvalues.min():.3g} to "
-            f"{eigenvalues.max():.3g}); a covariance from fewer observations than the {d} dimensions is singular, "
-            "shrink it toward a multiple of the identity"
-        )
-    factor.setflags(write=False)
-    return np.asarray(factor, dtype=np.float64)
+        diagonal = namespace(cov).linalg.diagonal
+        unexplained = diagonal(detached(factor)) ** 2 / diagonal(detached(cov))
+        bad = (unexplained <= UNEXPLAINED * d).any(axis=-1)
+        if not bad.any():
+            return sealed(factor)
+        found = to_numpy(cov)
+        where = tuple(int(i) for i in np.argwhere(to_numpy(bad))[0])
+    which = f"{name}[{', '.join(map(str, where))}]" if where else name
+    eigenvalues = np.linalg.eigvalsh(found[where])
+    raise DomainError(
+        f"{which}: not positive definite to working precision (eigenvalues from {eigenvalues.min():.3g} to "
+        f"{eigenvalues.max():.3g}); a covariance from fewer observations than the {d} dimensions is singular, "
+        "shrink it toward a multiple of the identity"
+    )

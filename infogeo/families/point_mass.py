@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_float_array, sealed
+from infogeo._arrays import Array, is_tensor, like, namespace, to_numpy
+from infogeo._checks import as_floats, sealed
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families.base import Family, RandomState, check_batch, table
 
@@ -24,7 +25,7 @@ class PointMass(Family):
 
     Parameters
     ----------
-    location : array, shape (..., d)
+    location : array or tensor, shape (..., d)
         Finite numbers; integers and float16 are turned into float64.
 
     Raises
@@ -43,14 +44,14 @@ class PointMass(Family):
 
     event_axes: ClassVar[Mapping[str, int]] = {"location": 1}
 
-    location: FloatArray
+    location: Array
     """(..., d)"""
 
     def __post_init__(self) -> None:
-        location = as_float_array("location", self.location)
+        location = as_floats("location", self.location)
         if location.ndim == 0 or location.shape[-1] == 0:
-            raise ShapeError(f"location: found shape {location.shape}, wanted (..., d) with d at least 1")
-        check_batch("location", location.shape[:-1])
+            raise ShapeError(f"location: found shape {tuple(location.shape)}, wanted (..., d) with d at least 1")
+        check_batch("location", tuple(location.shape[:-1]))
         object.__setattr__(self, "location", sealed(location))
 
     @property
@@ -58,7 +59,7 @@ class PointMass(Family):
         """Number d of components."""
         return int(self.location.shape[-1])
 
-    def log_prob(self, x: ArrayLike) -> FloatArray:
+    def log_prob(self, x: ArrayLike) -> Array:
         """Refused: a point mass has no density.
 
         Raises
@@ -68,15 +69,16 @@ class PointMass(Family):
         """
         raise DomainError("PointMass: a point mass has no density; use a normal with a small variance")
 
-    def entropy(self) -> FloatArray:
+    def entropy(self) -> Array:
         """Minus infinity, the limit of the differential entropy of ever narrower normals; shape (...,)."""
-        return np.full(self.batch_shape, -np.inf)
+        return like(np.full(self.batch_shape, -np.inf), self.location)
 
-    def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
+    def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> Array:
         """Copies of the location, shape ``(*shape, *batch_shape, d)``; no randomness is used."""
-        return np.broadcast_to(self.location, (*shape, *self.location.shape)).copy()
+        repeated = namespace(self.location).broadcast_to(self.location, (*shape, *self.location.shape))
+        return repeated.clone() if is_tensor(repeated) else repeated.copy()
 
     def parameter_rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Dimension and Euclidean length of each vector."""
-        norm = np.linalg.norm(self.location, axis=-1)
+        norm = np.linalg.norm(to_numpy(self.location), axis=-1)
         return table(dimension=np.full(norm.shape, self.dimension), norm=norm)

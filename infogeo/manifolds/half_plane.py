@@ -124,16 +124,38 @@ def log(x: ArrayLike, y: ArrayLike) -> FloatArray:
     [0.0, 1.0]
     """
     x, y = _points(x=x, y=y)
-    scale = x[..., 1]
-    u = (y[..., 0] - x[..., 0]) / (SQRT2 * scale)
-    v = y[..., 1] / scale
-    rise = (y[..., 1] - x[..., 1]) / scale
-    length = distance(x, y) / SQRT2
-    # sinh(length) times the unit direction, both parts times v
-    across, up = u, 0.5 * (u**2 + rise * (v + 1))
-    size = np.hypot(across, up)
-    factor = length / np.where(size > 0, size, 1.0)
-    return np.stack([SQRT2 * scale * across * factor, scale * up * factor], axis=-1)
+    return velocity_to(difference(y[..., 0], x[..., 0]), x[..., 1], y[..., 1], y[..., 1] - x[..., 1])
+
+
+def difference(a: FloatArray, b: FloatArray) -> FloatArray:
+    """``a - b`` of means, unless that is too large for float64."""
+    with np.errstate(over="ignore"):
+        shift = np.asarray(a - b)
+    if not np.isfinite(shift).all():
+        raise DomainError("found means whose difference is too large for float64; choose another unit")
+    return shift
+
+
+def velocity_to(shift: FloatArray, std: FloatArray, other: FloatArray, rise: FloatArray) -> FloatArray:
+    """The velocity of :func:`log` from the difference of the means, both standard deviations and their difference.
+
+    For callers that know the difference of the standard deviations to more digits than they have.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        u, v, climb = shift / (SQRT2 * std), other / std, rise / std
+        length = _kernels.half_plane_distances(np.zeros_like(shift), shift, std, other, rise) / SQRT2
+        # sinh(length) times the unit direction, both parts times v and divided by what could overflow when squared
+        most = 1 + np.abs(u) + v
+        across, up = u / most, 0.5 * (u * (u / most) + climb * ((v + 1) / most))
+        size = np.hypot(across, up)
+        factor = length / np.where(size > 0, size, 1.0)
+        velocity = np.stack([SQRT2 * std * across * factor, std * up * factor], axis=-1)
+    if not np.isfinite(velocity).all():
+        raise DomainError(
+            "log: means that lie more than 1e300 standard deviations apart leave the range of float64; their distance "
+            "can be had"
+        )
+    return velocity
 
 
 def geodesic(x: ArrayLike, y: ArrayLike, t: ArrayLike) -> FloatArray:
