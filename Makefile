@@ -22,7 +22,7 @@ export SENTENCE := $(value TEXT)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help report test lint docs bench check wheel check-latest constraints clean
+.PHONY: help report test exhaustive lint docs bench check wheel check-latest constraints clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -33,6 +33,9 @@ report: $(VENV)/.installed-report ## analyse one sentence (TEXT="...") and write
 
 test: $(VENV)/.installed-all ## run the test suite (PYTEST_ARGS="-k word" for a part of it)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+exhaustive: $(VENV)/.installed-all ## run the long checks in extended precision that "make test" leaves out (minutes)
+	$(BIN)/python -m pytest -m exhaustive tests
 
 lint: $(VENV)/.installed-all ## check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

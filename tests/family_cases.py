@@ -22,6 +22,7 @@ from infogeo import (
     Dirichlet,
     Exponential,
     Gamma,
+    Gaussian,
     Geometric,
     InverseGaussian,
     IsotropicGaussian,
@@ -264,6 +265,15 @@ def log_cholesky_chart(d: int) -> Chart:
     return Chart(to, back)
 
 
+def full_normal_chart(d: int) -> Chart:
+    """Mean, and the covariance as in :func:`log_cholesky_chart`."""
+    cov = log_cholesky_chart(d)
+    return Chart(
+        lambda x: np.concatenate([x[..., :d], cov.to(x[..., d:])], axis=-1),
+        lambda y: np.concatenate([y[..., :d], cov.back(y[..., d:])], axis=-1),
+    )
+
+
 def random_covariances(n: int, d: int, rng: np.random.Generator, spread: float) -> np.ndarray:
     """Covariances (n, d, d) about ``spread`` apart."""
     base = np.linalg.cholesky(rng.uniform(0.5, 2.0) * (0.8 * np.eye(d) + 0.2))
@@ -294,6 +304,11 @@ CASES += [
         CenteredGaussian, lambda n, rng, s: CenteredGaussian(random_covariances(n, 2, rng, s)),
         log_cholesky_chart(2), univariate=False,
         scipy=lambda p: _stats().multivariate_normal(np.zeros(2), p.cov),
+    ),
+    FamilyCase(
+        Gaussian, lambda n, rng, s: Gaussian(s * rng.standard_normal((n, 2)), random_covariances(n, 2, rng, s)),
+        full_normal_chart(2), univariate=False, closed=False,
+        scipy=lambda p: _stats().multivariate_normal(p.mean, p.cov),
     ),
     FamilyCase(
         Categorical,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import re
 import shlex
 from pathlib import Path
@@ -21,12 +23,18 @@ WITHOUT_CODE = {"api.md", "changelog.md", "index.md", "bundled_model.md"}
 
 @pytest.mark.parametrize("page", BY_NAME)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
-    """All blocks of one page, in order, in one namespace, in an empty folder."""
+    """All blocks of one page, in order, in one namespace, in an empty folder; a text block after one is its output."""
     monkeypatch.chdir(tmp_path)
+    text = page.read_text(encoding="utf-8")
     examples = list(SYBIL.parse(page).examples())
     assert examples or page.name in WITHOUT_CODE, f"{page.name} has no Python block"
     for example in examples:
-        example.evaluate()
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            example.evaluate()
+        shown = re.match(r"(?:```)?\s*```text\n(.*?)```", text[example.region.end :], re.S)
+        if shown:
+            assert printed.getvalue() == shown[1]
 
 
 def commands(page: Path) -> list[str]:

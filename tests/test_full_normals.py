@@ -139,7 +139,7 @@ def test_the_matrix_exponential_leads_to_a_known_distance(d, length):
     np.testing.assert_allclose(logarithm_map(p, q), rate, atol=slack * np.abs(rate).max() * 100)
 
 
-@pytest.mark.parametrize("d", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("d", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("conditions", [(2.0, 9.0), (1e12, 1.0), (1e6, 1e6), (1e12, 1e12)])
 @pytest.mark.parametrize("shift", [0.0, 1.0, 30.0])
 def test_far_and_ill_conditioned_pairs_in_extended_precision(d, conditions, shift):
@@ -166,7 +166,7 @@ def test_near_pairs_in_extended_precision(condition, apart):
     assert abs(float(normal_geodesic(p, q).distance / known - 1)) < 1e-9
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_many_far_and_ill_conditioned_pairs_in_extended_precision():
     rng = RNG(5)
     for _ in range(60):

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from infogeo_adapters.transformers.readout import read_out as read_out
 
 _HOME = {
-    "Estimate": "fisher",
-    "FisherOperator": "fisher",
+    "Estimate": "_fisher_operator",
+    "FisherOperator": "_fisher_operator",
     "LanguageModel": "transformers.loading",
     "NaturalGradient": "fisher",
     "SentenceAnalysis": "analysis",
