@@ -90,6 +90,8 @@ def _clock(a: FloatArray, b: FloatArray, times: FloatArray, power: float) -> lis
 
     gaps = np.abs(a - b)[np.isfinite(a) & np.isfinite(b)]
     reach = 40.0 + abs(power) * float(gaps.max(initial=0.0))
+    if reach > 1e5:
+        raise DomainError(f"alpha_geodesic: alpha {1 - 2 * power:g} is too large for probabilities so unequal")
     edges = np.linspace(-reach, reach, 2 * int(np.ceil(reach / PANEL)) + 1)
     top = float(np.max([log_integrand(edges[k : k + 1]) for k in range(len(edges))]))  # the whole may be below 1e-308
     tail = float(np.exp(-reach - top))  # N is 1 beyond: the ends have mass one

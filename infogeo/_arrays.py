@@ -21,6 +21,10 @@ OF_NUMPY = (np.ndarray, np.generic)
 """What NumPy calls an array or a scalar; looked for first, since most arrays are."""
 
 
+SMALL = 1e-130
+"""The squares of numbers above it, and of numbers below its inverse, are normal numbers of float64."""
+
+
 def namespace(*arrays: Array) -> Any:
     """The array-API namespace that all the arrays belong to."""
     for x in arrays:
@@ -121,15 +125,39 @@ def applied(shift: Array, where: Array) -> Array:
 
 
 def length(x: Array, *, axis: int = -1) -> Array:
-    """Euclidean length along an axis; its gradient at zero is zero (the least of the subgradients), not NaN."""
+    """Euclidean length along an axis, right also where the squares leave the range of float64.
+
+    Its gradient at zero is zero (the least of the subgradients), not NaN.
+    """
     xp = namespace(x)
-    if not requires_gradient(x):
-        return xp.linalg.vector_norm(x, axis=axis)
+    if not is_tensor(x):
+        return _length(x, axis)
     top = xp.max(xp.abs(detached(x)), axis=axis, keepdims=True)
+    if not requires_gradient(x):
+        top = xp.where(top > 0, top, xp.ones_like(top))
+        return xp.linalg.vector_norm(x / top, axis=axis) * xp.squeeze(top, axis=axis)
     nothing = top == 0
     safe = xp.where(nothing, xp.ones_like(x), x) / xp.where(nothing, xp.ones_like(top), top)
     root = xp.sqrt(xp.sum(safe * safe, axis=axis))
     return root * xp.squeeze(top, axis=axis)
+
+
+def _length(x: NDArray[Any], axis: int) -> Array:
+    """Lengths of NumPy's vectors: by squares, and again by scaled ones where those were too large or too small."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        plain: Array = numpy_namespace.linalg.vector_norm(x, axis=axis)
+    lost = ~((plain > SMALL) & (plain < 1 / SMALL))
+    if not lost.any():
+        return plain
+    rows = np.moveaxis(x, axis, -1)[lost]
+    top = np.abs(rows).max(axis=-1, keepdims=True)
+    known = (top > 0) & np.isfinite(top)
+    with np.errstate(over="ignore"):
+        scaled = np.linalg.norm(rows / np.where(known, top, 1.0), axis=-1) * np.where(known, top, 1.0)[..., 0]
+    if np.ndim(plain) == 0:
+        return scaled[0]
+    plain[lost] = scaled
+    return plain
 
 
 def with_gradients(value: Array, *parts: tuple[Array, Array]) -> Array:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, SupportsIndex
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +15,7 @@ from infogeo.errors import ArgumentError, DomainError, ShapeError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Found = TypeVar("Found")
 
 
 def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -22,6 +25,8 @@ def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
     """
     if is_tensor(value):
         return _read_tensor(name, value)
+    if np.ma.is_masked(value):
+        raise DomainError(f"{name}: found a masked array with masked entries; give all entries, or leave those out")
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -44,6 +49,7 @@ def as_float_array(name: str, value: ArrayLike, *, finite: bool = True) -> Float
 
 
 def _read_tensor(name: str, tensor: Array) -> NDArray[Any]:
+    check_tensor(name, tensor)
     found = None
     if tensor.requires_grad:
         found = "a tensor that records a gradient"
@@ -138,6 +144,65 @@ def check_count(name: str, value: SupportsIndex, least: int | None = None) -> in
     if least is not None and number < least:
         raise ArgumentError(f"{name}: found {number}, wanted at least {least}")
     return number
+
+
+def check_number(name: str, value: Any) -> float:
+    """One real number, not NaN, or an error that names the argument."""
+    array = as_array(name, value)
+    if array.ndim > 0 or array.dtype.kind not in "fiu":
+        raise ArgumentError(f"{name}: found {value!r}, wanted a number")
+    if np.isnan(array):
+        raise ArgumentError(f"{name}: found NaN, wanted a number")
+    return float(array)
+
+
+def check_points(x: Found, batch_shape: tuple[int, ...], axes: int = 0) -> Found:
+    """The points of a ``log_prob``, unless their shape before the last ``axes`` axes does not fit the batch."""
+    shape: tuple[int, ...] = tuple(x.shape)  # type: ignore[attr-defined]
+    try:
+        np.broadcast_shapes(shape[: len(shape) - axes], batch_shape)
+    except ValueError:
+        raise ShapeError(
+            f"x: shape {shape} does not broadcast against the batch shape {batch_shape}; for every point at every "
+            f"member give x with {len(batch_shape)} axes of length 1 after its own"
+        ) from None
+    return x
+
+
+def random_generator(rng: Any, shape: Any = ()) -> np.random.Generator:
+    """The generator of a ``sample``, whose ``shape`` is a tuple of lengths, or an error that names the argument."""
+    if not isinstance(shape, tuple | list):
+        raise ArgumentError(f"shape: found {shape!r}, wanted a tuple of whole numbers, such as (1000,)")
+    for length in shape:
+        check_count("shape", length, 0)
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"rng: found {rng!r}, wanted None, a whole number of at least 0, or a numpy.random.Generator"
+        ) from error
+
+
+def within_range(caller: str, compute: Callable[[], Found]) -> Found:
+    """The array, or batch, that a computation gives, or an error if it left the range of float64 on the way."""
+    with np.errstate(all="ignore"):
+        try:
+            result = compute()
+        except np.linalg.LinAlgError:
+            finite = False
+        else:
+            if is_dataclass(result):
+                parts = (getattr(result, field.name) for field in fields(result))
+                values = [to_numpy(part) for part in parts if is_tensor(part) or isinstance(part, np.ndarray)]
+                finite = not any((np.isnan(v) | (v == np.inf)).any() for v in values)
+            else:
+                finite = bool(np.isfinite(to_numpy(result)).all())
+    if not finite:
+        raise DomainError(
+            f"{caller}: a number on the way to the result is out of the range of float64, or no digit of it is left; "
+            "choose other units, so that parameters and velocities are nearer to 1"
+        )
+    return result
 
 
 def check_broadcast(**arrays: Array) -> None:

@@ -17,6 +17,9 @@ from infogeo._arrays import detached, hypotenuse, length, root
 SERIES_BOUND = 0.02
 """Below this the power series of :func:`expm1_excess` is used."""
 
+FAINT = 1e-290
+"""Squares below this may have lost digits, or be zero by underflow."""
+
 MODERATE = 1e60
 """Means and standard deviations below this, and standard deviations above its inverse, can be squared and divided."""
 
@@ -38,7 +41,11 @@ def half_plane_distances(mean_p: Array, mean_q: Array, std_p: Array, std_q: Arra
     if max(sizes) < MODERATE and least > 1 / MODERATE:
         scale = (1 / xp.sqrt(std_p)) * (1 / xp.sqrt(std_q))
         a, b = (mean_p - mean_q) * scale, std_difference * scale
-        return factor * xp.asinh(root(a * a / 8 + b * b / 4))
+        squares = a * a / 8 + b * b / 4
+        faint = float(xp.min(detached(squares))) < FAINT  # equal members have no digits to lose
+        if faint and bool(xp.any((detached(squares) < FAINT) & ((detached(a) != 0) | (detached(b) != 0)))):
+            return factor * xp.asinh(hypotenuse(a / 8**0.5, b / 2))
+        return factor * xp.asinh(root(squares))
     half = (mean_p / 2 - mean_q / 2) if max(sizes) > 1e300 else (mean_p - mean_q) / 2  # halves of subnormals lose bits
     chord = hypotenuse(half / 2**0.5, std_difference / 2)
     scale = xp.sqrt(std_p) * xp.sqrt(std_q)
@@ -99,14 +106,15 @@ def kl_terms(log_p: Array, log_q: Array) -> Array:
     return xp.where(near, close, far)
 
 
-def jensen_shannon_terms(log_p: Array, log_q: Array) -> Array:
+def jensen_shannon_terms(log_p: Array, log_q: Array, *, gap: Array | None = None) -> Array:
     r"""Non-negative terms whose sum over the outcomes is the Jensen-Shannon divergence.
 
+    ``gap`` is the difference of the logarithms where a caller knows it to more digits than they have.
     With :math:`g = |\log p - \log q|` and :math:`u = \tanh(g/2)`, a term is
     :math:`\tfrac{p+q}{4}\,(u g + \log(1 - u^2))`.
     """
     xp = array_namespace(log_p, log_q)
-    gap = xp.abs(log_gaps(log_p, log_q))
+    gap = xp.abs(log_gaps(log_p, log_q) if gap is None else gap)
     near = gap < 1
     zero = xp.zeros((), dtype=gap.dtype, device=getattr(gap, "device", None))
     g = xp.where(near, gap, zero)
@@ -119,14 +127,31 @@ def jensen_shannon_terms(log_p: Array, log_q: Array) -> Array:
     return (xp.exp(log_p) + xp.exp(log_q)) / 4 * xp.where(near, close, far)
 
 
+def _of_moderate_size(x: Array) -> Array:
+    """Vectors divided by a power of 2^64, which is exact, so that products of two stay in the range of float64."""
+    xp = array_namespace(x)
+    top = xp.max(xp.abs(detached(x)), axis=-1, keepdims=True)
+    if float(xp.max(top)) < MODERATE and float(xp.min(top)) > 1 / MODERATE:
+        return x
+    step = xp.round(xp.log2(xp.where(top > 0, top, xp.ones_like(top))) / 64)
+    scale = 2.0 ** (-32 * step)  # its square would leave the range of float64 for subnormal numbers
+    return x * scale * scale
+
+
 def cosine_complements(u: Array, v: Array) -> Array:
     r""":math:`1 - \cos` of the angle of non-zero vectors, by a half-angle formula.
 
     With :math:`a = u - |u| v / |v|` and :math:`b = u + |u| v / |v|` the tangent of half the angle is :math:`|a| / |b|`;
-    :math:`a` is formed from the difference :math:`u - v`, so that it keeps its digits for close vectors.
+    :math:`a` is formed from the difference :math:`u - v`, so that it keeps its digits for close vectors, and *u* is the
+    longer one, so that the rounding of it is small beside :math:`a`.
     """
     xp = array_namespace(u, v)
+    u, v = _of_moderate_size(u), _of_moderate_size(v)
     length_u, length_v = length(u)[..., None], length(v)[..., None]
+    shorter = detached(length_u) < detached(length_v)
+    if bool(xp.any(shorter)):
+        u, v = xp.where(shorter, v, u), xp.where(shorter, u, v)
+        length_u, length_v = xp.where(shorter, length_v, length_u), xp.where(shorter, length_u, length_v)
     unit_v = v / length_v
     difference = u - v
     longer = xp.sum(difference * (u + v), axis=-1, keepdims=True) / (length_u + length_v)  # |u| - |v|

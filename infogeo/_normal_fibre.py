@@ -41,6 +41,12 @@ SUFFICIENT = 1e-4
 FAR = 8.0
 """Distance from which the minimum over the fibre may not be the only one; the least found was at 11.8."""
 
+RIVAL_STEPS = 50
+"""Steps that the other starts of a far pair are given to get below the first one."""
+
+DENSE = 500
+"""Unknowns up to which Newton's equations are solved by elimination where conjugate gradients do not end."""
+
 RESOLUTION = 1e-15
 """A promised decrease of the energy below this fraction is no more than rounding."""
 
@@ -65,7 +71,7 @@ class Fibre:
     rounding: Array
     """(n,) estimated rounding error of the energy."""
     iterations: Array
-    """(n,) Newton steps."""
+    """(n,) Newton steps, of all starts together."""
     converged: Array
     """(n,) whether the decrement is below the resolution, or below the rounding error, of the energy."""
 
@@ -101,19 +107,44 @@ def minimize(log_ratios: Array, shift: Array, *, max_iter: int, decompose: Decom
         return problem.result(_at_rest(problem, problem.products))
     xp = problem.xp
     starts = problem.starts()
-    values = xp.stack([problem.energies(start) for start in starts])
-    first = xp.argmin(values, axis=0)
-    best = _descend(problem, _pick(xp, starts, first), max_iter)
-    # far apart there can be several minima: the other wells are tried, too
+    if decompose is not full_svd:
+        # the wells are told apart in double precision, which is so much faster; those it cannot order are all refined
+        plain = _Problem(xp.astype(log_ratios, xp.float64), xp.astype(shift, xp.float64), full_svd)
+        starts = _least(plain, [xp.astype(start, xp.float64) for start in starts], max_iter)[1]
+        starts = [xp.astype(start, shift.dtype) for start in starts]
+    return problem.result(_least(problem, starts, max_iter)[0])
+
+
+def _least(problem: _Problem, starts: list[Array], max_iter: int) -> tuple[_Run, list[Array]]:
+    """The least minimum that a start leads to, and where the runs ended that may have found it, one for each start.
+
+    Near pairs have one minimum, and one start is enough.
+    """
+    xp = problem.xp
+    first = xp.argmin(xp.stack([problem.energies(start) for start in starts]), axis=0)
+    tried = [_pick(xp, starts, first)]
+    best = _descend(problem, tried[0], max_iter)
+    rivals = []
     far = xp.nonzero(best.state.energy > FAR**2 / 2)[0]
-    if far.shape[0]:
-        part = problem.take(far)
-        for start_number, start in enumerate(starts):
-            other = xp.nonzero(first[far] != start_number)[0]
-            if other.shape[0]:
-                rival = _descend(part.take(other), start[far][other], max_iter)
-                best.replace(far[other], rival)
-    return problem.result(best)
+    for start in starts if far.shape[0] else []:
+        fresh = ~xp.any(xp.stack([xp.all(start == other, axis=-1) for other in tried]), axis=0)
+        tried.append(start)
+        index = far[fresh[far]]
+        if index.shape[0]:
+            part = problem.take(index)
+            rival = _descend(part, start[index], min(max_iter, RIVAL_STEPS))
+            ahead = xp.nonzero(~rival.converged & (rival.state.energy < best.state.energy[index]))[0]
+            if ahead.shape[0]:
+                rival.replace(ahead, _descend(part.take(ahead), rival.unknown[ahead], max_iter))
+            rivals.append((index, rival))
+            best.replace(index, rival)
+    ends = [best.unknown]
+    for index, rival in rivals:
+        level = best.state.energy[index] + 4 * best.state.rounding[index]
+        end = xp.asarray(best.unknown, copy=True)
+        end[index] = xp.where((rival.state.energy <= level)[:, None], rival.unknown, end[index])
+        ends.append(end)
+    return best, ends
 
 
 class _Run:
@@ -126,9 +157,14 @@ class _Run:
         self.decrement, self.iterations, self.converged = decrement, iterations, converged
 
     def replace(self, index: Array, rival: _Run) -> None:
-        """Take over the pairs for which the rival found less energy; count its steps in any case."""
+        """Take over the pairs for which the rival found less energy; count its steps in any case.
+
+        A rival that did not converge has to be lower by more than rounding.
+        """
         self.iterations[index] += rival.iterations
-        better = rival.state.energy < self.state.energy[index]
+        energy, converged = self.state.energy[index], self.converged[index]
+        lower = rival.state.energy < energy - 4 * self.state.rounding[index]
+        better = lower | ((rival.state.energy < energy) & (rival.converged | ~converged))
         chosen = index[better]
         for name in _State.__slots__:
             getattr(self.state, name)[chosen] = getattr(rival.state, name)[better]
@@ -238,9 +274,9 @@ class _Problem:
         self.weights = xp.exp(-log_ratios / 2)
         self.products = shift[:, self.rows] * shift[:, self.columns]
 
-    def take(self, index: Array) -> _Problem:
-        """The same problem for some of the pairs."""
-        if index.shape[0] == self.shift.shape[0]:
+    def take(self, index: Array, *, copies: bool = False) -> _Problem:
+        """The same problem for some of the pairs, in their order, or for copies of them."""
+        if index.shape[0] == self.shift.shape[0] and not copies:
             return self
         part = object.__new__(_Problem)
         part.__dict__.update(self.__dict__)
@@ -294,7 +330,7 @@ class _Problem:
         curvature = (load[:, i] * w[:, j] ** 2 + load[:, j] * w[:, i] ** 2) / 2
         return _State(
             left, angles, right, xp.sum(angles * angles, axis=-1),
-            xp.sum(2 * angles * error / xp.sqrt(1 + singular * singular), axis=-1), 1 / xp.sqrt(curvature),
+            xp.sum(2 * angles * error / xp.hypot(xp.ones_like(singular), singular), axis=-1), 1 / xp.sqrt(curvature),
         )  # fmt: skip
 
     def pull(self, slope: Array, scale: Array) -> Array:
@@ -316,41 +352,16 @@ class _Problem:
         return self.pull((at.left * slopes[:, None, :]) @ at.right[:, : self.k, : self.k], at.scale)
 
     def direction(self, at: _State, gradient: Array) -> tuple[Array, Array]:
-        """Newton's step where the curvature is positive, elsewhere that to the minimum of the majorizer; and where."""
-        xp = self.xp
-        step, bent = self._conjugate_gradients(at, gradient, *self._second_derivatives(at.angles))
-        index = xp.nonzero(bent)[0]
-        if index.shape[0]:
-            part, local = self.take(index), at.take(index)
-            weight = xp.broadcast_to(2 * _slack(xp, local.angles)[:, :, None], (*local.angles.shape, self.k + 1))
-            step[index] = part._conjugate_gradients(local, gradient[index], weight, None)[0]
-        return step, bent
+        """Newton's step by conjugate gradients, and for which pairs they met a direction without positive curvature.
 
-    def _conjugate_gradients(
-        self, at: _State, gradient: Array, symmetric: Array, skew: Array | None
-    ) -> tuple[Array, Array]:
-        """Solve for the step with a Hessian given by its weights in the basis of the singular vectors.
-
-        Also which pairs met a direction of negative curvature. Far from the minimum the iteration is ended early.
+        There they end with a step along that direction, downhill, as long as if its curvature had the other sign. Far
+        from the minimum they are ended early. Where they do not end, the equations are solved by elimination.
         """
         xp = self.xp
-        left_t, right = _transpose(xp, at.left), at.right[:, :, : self.k]
-        right_t = _transpose(xp, right)
-
-        def hessian(v: Array) -> Array:
-            r = left_t @ self.push(v, at.scale) @ right_t
-            if skew is None:
-                return self.pull(at.left @ (symmetric * r) @ right, at.scale)
-            square, last = r[:, :, : self.k], r[:, :, self.k :]
-            mirrored = _transpose(xp, square)
-            even = symmetric[:, :, : self.k] * (square + mirrored) / 2
-            odd = skew[:, :, : self.k] * (square - mirrored) / 2
-            whole = xp.concat([even + odd, symmetric[:, :, self.k :] * last], axis=-1)
-            return self.pull(at.left @ whole @ right, at.scale)
-
+        hessian = self._hessian(at)
         norm = xp.linalg.vector_norm(gradient, axis=-1)
         relative = norm / xp.sqrt(xp.where(at.energy > 0, at.energy, xp.ones_like(at.energy)))
-        goal = norm * xp.clip(relative, 0.0, 0.1)
+        goal = norm * xp.clip(relative, 1e-8, 0.1)
         solution, rest = xp.zeros_like(gradient), -gradient
         search, square = rest, norm * norm
         live = norm > 0
@@ -359,18 +370,59 @@ class _Problem:
             image = hessian(search)
             curvature = xp.sum(search * image, axis=-1)
             bent = live & (curvature <= 0)
-            negative = negative | bent
-            live = live & ~bent
-            along = xp.where(live, square / xp.where(live, curvature, xp.ones_like(curvature)), xp.zeros_like(square))
+            size = xp.where(curvature != 0, xp.abs(curvature), xp.ones_like(curvature))
+            along = xp.where(live, square / size, xp.zeros_like(square))
             solution = solution + along[:, None] * search
             rest = rest - along[:, None] * image
             fresh = xp.sum(rest * rest, axis=-1)
-            live = live & (xp.sqrt(fresh) > goal)
+            negative = negative | bent
+            live = live & ~bent & (xp.sqrt(fresh) > goal)
             if not bool(xp.any(live)):
                 break
             ratio = xp.where(live, fresh / xp.where(square > 0, square, xp.ones_like(square)), xp.zeros_like(fresh))
             search, square = rest + ratio[:, None] * search, fresh
+        if gradient.shape[-1] > DENSE:
+            return solution, negative | live  # what the step promises is not known then
+        for i in xp.nonzero(live)[0]:
+            solution[i], negative[i] = self._eliminated(at, gradient, int(i))
         return solution, negative
+
+    def _hessian(self, at: _State) -> Callable[[Array], Array]:
+        """The second derivative by the scaled unknown, times a vector."""
+        xp = self.xp
+        symmetric, skew = self._second_derivatives(at.angles)
+        left_t, right = _transpose(xp, at.left), at.right[:, :, : self.k]
+        right_t = _transpose(xp, right)
+
+        def product(v: Array) -> Array:
+            r = left_t @ self.push(v, at.scale) @ right_t
+            square, last = r[:, :, : self.k], r[:, :, self.k :]
+            mirrored = _transpose(xp, square)
+            even = symmetric[:, :, : self.k] * (square + mirrored) / 2
+            odd = skew[:, :, : self.k] * (square - mirrored) / 2
+            whole = xp.concat([even + odd, symmetric[:, :, self.k :] * last], axis=-1)
+            return self.pull(at.left @ whole @ right, at.scale)
+
+        return product
+
+    def _eliminated(self, at: _State, gradient: Array, i: int) -> tuple[Array, bool]:
+        """The same step of pair i from the eigenvalues of its Hessian, in which no flat direction is lost."""
+        xp, size, device = self.xp, gradient.shape[-1], _device(gradient)
+        one, portions = xp.eye(size, dtype=gradient.dtype, device=device), []
+        for start in range(0, size, self.k):
+            unit = one[start : start + self.k]
+            index = xp.full(unit.shape[0], i, dtype=xp.int64, device=device)
+            portions.append(self.take(index, copies=True)._hessian(at.take(index))(unit))
+        rows = xp.concat(portions, axis=0)
+        rows = (rows + rows.T) / 2
+        # in units of its own diagonal, which can span more digits than a number has
+        diagonal = xp.abs(xp.linalg.diagonal(rows))
+        unit = 1 / xp.sqrt(xp.where(diagonal > 0, diagonal, xp.ones_like(diagonal)))
+        values, vectors = xp.linalg.eigh(xp.astype(unit[:, None] * rows * unit, xp.float64))
+        floor = size * float(xp.finfo(xp.float64).eps) * float(xp.max(xp.abs(values)))
+        slope = xp.astype(vectors, gradient.dtype).T @ (unit * gradient[i])
+        step = vectors @ (slope / xp.clip(xp.abs(values), floor, None))
+        return -unit * step, bool(values[0] < -100 * floor)
 
     def _second_derivatives(self, angles: Array) -> tuple[Array, Array]:
         """Second derivatives of the sum of squared angles by C in the basis of its singular vectors, (n, k, k + 1).
@@ -461,7 +513,7 @@ def _slack(xp: Any, angles: Array) -> Array:
     r"""Derivative of :math:`\theta^2` by :math:`\sinh^2\theta`: what a unit of the squared singular value weighs."""
     small = angles < 1e-6
     safe = xp.where(small, xp.ones_like(angles), angles)
-    return xp.where(small, xp.ones_like(angles), safe / (xp.sinh(safe) * xp.cosh(safe)))
+    return xp.where(small, xp.ones_like(angles), 4 * safe * xp.exp(-2 * safe) / -xp.expm1(-4 * safe))
 
 
 def _x_coth(xp: Any, x: Array) -> Array:

@@ -8,6 +8,7 @@ isometry that fixes both ends. The k coordinates that are left go to ``_normal_f
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,15 @@ import numpy as np
 from infogeo import _extended, _normal_fibre
 from infogeo._arrays import Array, is_tensor, like, namespace, to_numpy
 from infogeo._normal_fibre import Fibre
+from infogeo.errors import DomainError
+
+LARGEST = 1e150
+"""Difference of two means, in standard deviations of one normal, whose square is a float64 number."""
+
+TOO_FAR = (
+    f"two normals are too far apart for float64: in units of one the means differ by more than {LARGEST:g} standard "
+    "deviations, or a ratio of variances is beyond 1e300; of independent coordinates DiagonalGaussian has an answer"
+)
 
 SAME = 1e-13
 """Logarithms of eigenvalues that differ by less, relative to the largest, are taken as equal."""
@@ -77,6 +87,11 @@ class Pairs:
     def take(self, index: Array) -> Pairs:
         return Pairs(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
+    def swap(self, swapped: Array) -> Pairs:
+        means = _exchange(swapped, self.mean_p, self.mean_q)
+        covs, factors = _exchange(swapped, self.cov_p, self.cov_q), _exchange(swapped, self.factor_p, self.factor_q)
+        return Pairs(means[0], covs[0], factors[0], means[1], covs[1], factors[1])
+
     def to_numpy(self) -> Pairs:
         return Pairs(*(to_numpy(getattr(self, name)) for name in self.__dataclass_fields__))
 
@@ -102,15 +117,58 @@ def solve(
     lower, rates, gradients : bool
         What to compute besides.
     """
+    swapped = None if rates else _later_first(pairs)
+    if swapped is not None:
+        pairs = pairs.swap(swapped)
     wanted: dict[str, Any] = {"lower": lower, "rates": rates, "gradients": gradients, "max_iter": max_iter}
-    whitened = whiten(pairs)
+    try:
+        with np.errstate(all="ignore"):
+            whitened = whiten(pairs)
+    except np.linalg.LinAlgError:  # of numbers that are not finite
+        raise DomainError(TOO_FAR) from None
+    _check_range(whitened)
     found = _solve_whitened(whitened, decompose=_normal_fibre.full_svd, **wanted)
     xp = namespace(found.distance)
     poor = xp.nonzero(~((found.relative_error <= tolerance) & found.converged))[0]
-    if poor.shape[0] == 0:
+    if poor.shape[0]:
+        again = _solve_whitened(whiten_extended(pairs.take(poor).to_numpy()), decompose=_extended.wide_svd, **wanted)
+        found = _replace(found, poor, again)
+    if swapped is None or found.gradients is None:
         return found
-    again = _solve_whitened(whiten_extended(pairs.take(poor).to_numpy()), decompose=_extended.wide_svd, **wanted)
-    return _replace(found, poor, again)
+    mean_p, cov_p, mean_q, cov_q = found.gradients
+    means, covs = _exchange(swapped, mean_p, mean_q), _exchange(swapped, cov_p, cov_q)
+    return dataclasses.replace(found, gradients=(means[0], covs[0], means[1], covs[1]))
+
+
+def _check_range(whitened: Whitened) -> None:
+    """Raise where the second normal, in units of the first, leaves the range in which squares are float64 numbers."""
+    xp = namespace(whitened.shift)
+    if not bool(xp.all((xp.abs(whitened.shift) < LARGEST) & xp.isfinite(whitened.log_ratios))):
+        raise DomainError(TOO_FAR)
+
+
+def _later_first(pairs: Pairs) -> Array:
+    """Which pairs to exchange, so that a pair and its mirror image are the same computation, with the same result.
+
+    The normal of the smaller determinant comes first; of two with one determinant that with the smaller first
+    different parameter.
+    """
+    xp = namespace(pairs.mean_p)
+    i = xp.arange(pairs.mean_p.shape[1], device=getattr(pairs.mean_p, "device", None))
+    volume_p, volume_q = (xp.sum(xp.log(f[:, i, i]), axis=1) for f in (pairs.factor_p, pairs.factor_q))
+    n = pairs.mean_p.shape[0]
+    parts = (pairs.mean_q - pairs.mean_p, xp.reshape(pairs.cov_q - pairs.cov_p, (n, -1)))
+    change = xp.sign(xp.concat(parts, axis=1))
+    first = xp.argmax(xp.abs(change), axis=1)
+    sign = change[xp.arange(n, device=getattr(change, "device", None)), first]
+    return (volume_p > volume_q) | ((volume_p == volume_q) & (sign < 0))
+
+
+def _exchange(swapped: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """Both arrays (n, ...) with their rows exchanged where ``swapped``."""
+    xp = namespace(a, b)
+    mask = xp.reshape(swapped, (-1, *(1,) * (a.ndim - 1)))
+    return xp.where(mask, b, a), xp.where(mask, a, b)
 
 
 def _replace(found: Solution, index: Array, again: Solution) -> Solution:
@@ -224,10 +282,13 @@ def _graded_condition(factor: Any) -> Any:
 
 
 def _unexplained(factor: Array, cov: Array) -> Array:
-    """Least part of a variance that the earlier coordinates do not explain: small where digits of the factor go."""
+    """Least part of a variance that the other coordinates do not explain: small where digits of the factor go."""
     xp = namespace(factor, cov)
-    i = xp.arange(cov.shape[-1], device=getattr(cov, "device", None))
-    return xp.min(factor[:, i, i] ** 2 / cov[:, i, i], axis=1)
+    device = getattr(cov, "device", None)
+    i = xp.arange(cov.shape[-1], device=device)
+    one = xp.broadcast_to(xp.eye(cov.shape[-1], dtype=cov.dtype, device=device), cov.shape)
+    inverse = lower_solve(factor / xp.sqrt(cov[:, i, i])[:, :, None], one)
+    return 1 / xp.max(xp.sum(inverse * inverse, axis=1), axis=1)
 
 
 def lower_solve(factor: Array, x: Array) -> Array:

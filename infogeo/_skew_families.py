@@ -75,7 +75,7 @@ def _coordinates(mean: Array, var_p: Array, var_q: Array, lam: float, mu: float)
     with np.errstate(over="ignore", under="ignore"):
         middle = lam * var_q + mu * var_p
         invalid = detached(middle) <= 0
-        shift = mean**2 / xp.where(invalid, 1.0, middle)
+        shift = (mean / xp.sqrt(xp.where(invalid, 1.0, middle))) ** 2  # the square of a mean may overflow
     return xp.where(invalid, np.inf, shift) / 2, _skew.ratio_terms(_log_variances(var_p, var_q), lam, mu) / 2
 
 
@@ -99,7 +99,8 @@ def _coordinate_maxima(mean: Array, var_p: Array, var_q: Array) -> Array:
     xp = namespace(mean, var_p, var_q)
     wider = detached(var_q) > detached(var_p)
     gap = xp.where(wider, var_q - var_p, 1.0)
-    value = mean**2 / (2 * gap) - _log_variances(var_p, var_q) / 2
+    with np.errstate(over="ignore", under="ignore"):
+        value = (mean / xp.sqrt(gap)) ** 2 / 2 - _log_variances(var_p, var_q) / 2
     same = (detached(var_q) == detached(var_p)) & (detached(mean) == 0)
     return xp.where(wider, value, xp.where(same, mean * 0, np.inf))
 

@@ -122,8 +122,9 @@ def _embedded(family: Any, vectors: Array) -> _Embedded:
     xp = namespace(vectors)
     n, d = vectors.shape
     halves = xp.empty_like(vectors[:, 0])
-    for rows in portions(vectors, n, d, entries=PREPARED):
-        halves[rows] = xp.linalg.vecdot(vectors[rows], vectors[rows])
+    with np.errstate(over="ignore", invalid="ignore"):  # entries that leave the range of float64 are computed again
+        for rows in portions(vectors, n, d, entries=PREPARED):
+            halves[rows] = xp.linalg.vecdot(vectors[rows], vectors[rows])
     halves *= 0.5
     return _Embedded(family, vectors, halves)
 
@@ -145,7 +146,8 @@ def _difference_blocks(
         def evaluate(prepared: _Embedded, rows: slice, columns: slice, memory: float) -> Array:
             xp, x = namespace(prepared.vectors), prepared.family
             square = symmetric and rows == columns
-            values = prepared.vectors[rows] @ prepared.vectors[columns].T
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = prepared.vectors[rows] @ prepared.vectors[columns].T
             left, right = prepared.halves[rows], prepared.halves[columns]
             for part in portions(values, *values.shape):
                 first = part.start if square else 0  # below the diagonal of a square nothing is asked for
@@ -199,7 +201,8 @@ def _prepare_points(x: PointMass) -> _Embedded:
 
 
 def _centered(vectors: Array) -> Array:
-    return vectors - namespace(vectors).mean(vectors, axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return vectors - namespace(vectors).mean(vectors, axis=0)
 
 
 def _root(halves: Array) -> Array:
@@ -261,7 +264,7 @@ def _prepare_roots(x: Categorical) -> _Embedded:
 def _prepare_units(x: PointMass) -> _Embedded:
     _refuse_zero("batch", x.location)
     xp = namespace(x.location)
-    units = x.location / xp.sqrt(xp.linalg.vecdot(x.location, x.location))[:, None]
+    units = x.location / length(x.location)[:, None]
     units -= xp.mean(units, axis=0)
     return _embedded(x, units)
 

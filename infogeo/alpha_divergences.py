@@ -18,6 +18,7 @@ import numpy as np
 
 from infogeo import _skew, _statistics
 from infogeo._arrays import Array, as_result, namespace
+from infogeo._checks import check_number
 from infogeo._skew_families import KERNELS, LARGEST, REFUSED, ZERO
 from infogeo.errors import ArgumentError
 from infogeo.families import Family
@@ -279,10 +280,4 @@ def _refusing(made: Measure) -> Measure:
 
 
 def _number(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name}: found {value!r}, wanted a number") from error
-    if math.isnan(number):
-        raise ArgumentError(f"{name}: found NaN, wanted a number")
-    return number
+    return check_number(name, value)

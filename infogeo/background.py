@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_float_array, check_shape, sealed
+from infogeo._checks import FloatArray, as_float_array, check_count, check_number, check_shape, sealed
 from infogeo.activations import LayerActivations, Pooling, each_text, resolve_layer
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.results import Result, Source
@@ -55,6 +56,7 @@ def ledoit_wolf(covariance: FloatArray, *, n: int, fourth_moment: float) -> floa
     >>> round(ledoit_wolf(x.T @ x / 4, n=4, fourth_moment=float(((x**2).sum(1) ** 2).mean())), 6)
     0.640625
     """
+    covariance, n, fourth_moment = _statistics(covariance, n, fourth_moment)
     d = len(covariance)
     square = float((covariance**2).sum())
     distance = square - float(np.trace(covariance)) ** 2 / d
@@ -91,6 +93,7 @@ def oracle_approximating(covariance: FloatArray, *, n: int, fourth_moment: float
     >>> round(oracle_approximating(np.diag([1.0, 3.0]), n=10), 6)
     0.8
     """
+    covariance, n, _ = _statistics(covariance, n, 0.0)
     d = len(covariance)
     square, trace2 = float((covariance**2).sum()), float(np.trace(covariance)) ** 2
     excess = (n + 1 - 2 / d) * (square - trace2 / d)
@@ -271,6 +274,15 @@ def check_background(value: Background) -> None:
             f"background: found {type(value).__name__}, wanted a Background of the same model; make one with "
             "capture_background(model, text) of infogeo_adapters, or with estimate_background(list of activations)"
         )
+
+
+def _statistics(covariance: ArrayLike, n: SupportsIndex, fourth_moment: float) -> tuple[FloatArray, int, float]:
+    checked = as_float_array("covariance", covariance)
+    if checked.ndim != 2 or checked.shape[0] != checked.shape[1] or checked.size == 0:
+        raise ShapeError(f"covariance: found shape {checked.shape}, wanted (d, d)")
+    if not np.abs(checked).max() < 1e70:  # fourth powers, summed
+        raise DomainError(f"covariance: found {np.abs(checked).max():g}, wanted entries below 1e70; change the unit")
+    return checked, check_count("n", n, 1), check_number("fourth_moment", fourth_moment)
 
 
 def check_intensity(value: float, otherwise: str = "") -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infogeo import _resampling as kernels
-from infogeo._checks import FloatArray
+from infogeo._checks import FloatArray, random_generator
 from infogeo._pairs import (
     ONLY_ORDER,
     Rng,
@@ -111,7 +111,7 @@ def compare_graphs(
     distance, affinities = _sides(distance, affinities)
     permutations = check_count("permutations", permutations, 0)
     found = _agreement(distance, affinities, edges)
-    p_values = found.p_values(permutations, np.random.default_rng(rng)) if permutations else {}
+    p_values = found.p_values(permutations, random_generator(rng)) if permutations else {}
     n = len(distance.words)
     options = permutation_options(n, permutations, "greater") if permutations else {}
     source = joint_source(distance, affinities[0], rng=rng if permutations else None, **options)
@@ -219,7 +219,7 @@ def compare_over_sentences(
     table = values.reshape(len(sentences), -1)
     usable = np.isfinite(table)
     intervals = np.full((table.shape[1], 2), np.nan)
-    generator = np.random.default_rng(rng)
+    generator = random_generator(rng)
     for pattern in np.unique(usable, axis=1).T:
         if pattern.sum() >= 2:
             columns = (usable == pattern[:, None]).all(axis=0)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo import _alpha_collocation
-from infogeo._checks import FloatArray, as_float_array
+from infogeo._checks import FloatArray, as_float_array, within_range
 from infogeo._exponential import ExponentialFamily, regular, structure
 from infogeo.dual import from_expectation
 from infogeo.errors import ArgumentError
@@ -57,7 +57,7 @@ def cubic_tensor(p: Family) -> FloatArray:
     """
     p, record = structure(p, "cubic_tensor")
     regular(p, record, "cubic_tensor")
-    return record.cubic(p)
+    return within_range("cubic_tensor", lambda: record.cubic(p))
 
 
 def alpha_connection(p: Family, *, alpha: float) -> FloatArray:
@@ -95,7 +95,8 @@ def alpha_connection(p: Family, *, alpha: float) -> FloatArray:
     >>> alpha_connection(Poisson(2.0), alpha=0.0).tolist()  # half the third cumulant
     [[[1.0]]]
     """
-    return np.asarray(0.5 * (1 - _alpha(alpha)) * cubic_tensor(p))
+    factor, cubic = 0.5 * (1 - _alpha(alpha)), cubic_tensor(p)
+    return within_range("alpha_connection", lambda: np.asarray(factor * cubic))
 
 
 def exponential_geodesic(p: Family, q: Family, t: ArrayLike) -> Any:
@@ -127,8 +128,11 @@ def exponential_geodesic(p: Family, q: Family, t: ArrayLike) -> Any:
     2.0
     """
     a, b, record, times, one = _ends("exponential_geodesic", p, q, t)
-    theta = _straight(record.natural(a), record.natural(b), times)
-    points = record.from_natural(a, theta)
+
+    def line() -> Any:
+        return record.from_natural(a, _straight(record.natural(a), record.natural(b), times))
+
+    points = within_range("exponential_geodesic", line)
     return points[..., 0] if one else points
 
 
@@ -163,10 +167,13 @@ def mixture_geodesic(p: Family, q: Family, t: ArrayLike) -> Any:
     ([0.0], [2.0])
     """
     a, b, record, times, one = _ends("mixture_geodesic", p, q, t, border=True)
-    if record.mixture is not None:
-        points = record.mixture(a, b, times)
-    else:
-        points = from_expectation(a, _straight(record.expectation(a), record.expectation(b), times))
+
+    def line() -> Any:
+        if record.mixture is not None:
+            return record.mixture(a, b, times)
+        return from_expectation(a, _straight(record.expectation(a), record.expectation(b), times))
+
+    points = within_range("mixture_geodesic", line)
     return points[..., 0] if one else points
 
 

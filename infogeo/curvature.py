@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray
+from infogeo._checks import FloatArray, within_range
 from infogeo.errors import DomainError
 from infogeo.families import Family
 from infogeo.geometry import check_velocity, inner_product
@@ -85,7 +85,8 @@ def sectional_curvature(p: Family, v: ArrayLike, w: ArrayLike) -> FloatArray:
     sine = np.sqrt(inner_product(p, rest, rest))
     if (sine <= LEAST_SINE).any():
         raise DomainError("w: found a velocity parallel to v, wanted two that span a plane")
-    return np.asarray(found(p, first, rest / sine[..., None]))
+    second = rest / sine[..., None]
+    return within_range("sectional_curvature", lambda: np.asarray(found(p, first, second)))
 
 
 def scalar_curvature(p: Family) -> FloatArray:
@@ -119,7 +120,8 @@ def scalar_curvature(p: Family) -> FloatArray:
     >>> float(scalar_curvature(Categorical.from_probs([0.2, 0.3, 0.5])))  # twice the 1/4 of the sphere of radius 2
     0.5
     """
-    return np.asarray(SCALAR_CURVATURE.find(p)(p))
+    found = SCALAR_CURVATURE.find(p)
+    return within_range("scalar_curvature", lambda: np.asarray(found(p)))
 
 
 def _length(p: Family, name: str, velocity: FloatArray) -> FloatArray:

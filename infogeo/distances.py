@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from infogeo import _blocks, _kernels, _statistics
 from infogeo._arrays import (
     Array,
@@ -36,6 +38,8 @@ def fisher_rao_distance(p: Family, q: Family) -> Array:
       the distance among all normals.
     * :class:`CenteredGaussian`: :math:`d = \sqrt{\tfrac12\sum_i\log^2\lambda_i}` with the eigenvalues
       :math:`\lambda` of :math:`\Sigma_1^{-1}\Sigma_2`, the same among centered normals and among all [3]_.
+    * :class:`Gaussian` and :class:`LowRankGaussian`: curves of all normals. No closed form; exact by an iteration, with
+      a certificate in :func:`~infogeo.normal_geodesic` [4]_.
     * :class:`Categorical`: twice the angle between the square roots of the probabilities,
       :math:`d = 2 \arccos \sum_k \sqrt{p_k q_k}`, at most :math:`\pi` [1]_.
     * :class:`Multinomial`, :class:`Bernoulli` and :class:`Binomial`: the same for one trial, times the root of the
@@ -61,7 +65,11 @@ def fisher_rao_distance(p: Family, q: Family) -> Array:
     Raises
     ------
     UnsupportedFamilyError
-        For families without a formula, :class:`Gaussian` with a covariance for each member among them.
+        For families without a density, as :class:`PointMass`.
+    DomainError
+        If two :class:`LowRankGaussian` have different diagonals, or members are too far apart for float64.
+    ConvergenceError
+        If a distance is found by an iteration, and that fails.
 
     References
     ----------
@@ -70,6 +78,8 @@ def fisher_rao_distance(p: Family, q: Family) -> Array:
        model, Statistics & Decisions 9 (1991) 119-138.
     .. [3] L. T. Skovgaard, A Riemannian geometry of the multivariate normal model, Scandinavian Journal of Statistics
        11 (1984) 211-223.
+    .. [4] S. Kobayashi, Geodesics of multivariate normal distributions and a Toda lattice type Lax pair, Physica
+       Scripta 98 (2023) 115241.
 
     Examples
     --------
@@ -207,7 +217,7 @@ def bures_wasserstein_distance(p: Family, q: Family) -> Array:
 def _bures_diagonal(p: DiagonalGaussian, q: DiagonalGaussian) -> Array:
     xp = namespace(p.var, q.var)
     spread = (p.var - q.var) / (xp.sqrt(p.var) + xp.sqrt(q.var))
-    return as_result(root(xp.sum((p.mean - q.mean) ** 2 + spread**2, axis=-1)))
+    return as_result(hypotenuse(length(p.mean - q.mean), length(spread)))
 
 
 @bures_wasserstein_distance.register(SharedCovarianceGaussian, scratch=3)
@@ -224,7 +234,7 @@ def _bures(p: Gaussian, q: Gaussian) -> Array:
     """Bures distance of the covariances P and Q; d^2 has the gradients I - T at P and I - T^-1 at Q, T P T = Q."""
     xp = namespace(p.cov, q.cov)
     root_p, root_q = detached(p.cholesky), detached(q.cholesky)
-    left, _, right = xp.linalg.svd(xp.matrix_transpose(root_q) @ root_p)
+    left, _, right = xp.linalg.svd(xp.matrix_transpose(_unit_scaled(root_q)) @ _unit_scaled(root_p))
     turned = root_q @ (left @ right)  # of the factors of Q the one nearest to that of P, T times it
     difference = root_p - turned
     far = length(difference.reshape(*difference.shape[:-2], -1))
@@ -248,6 +258,12 @@ def _bures(p: Gaussian, q: Gaussian) -> Array:
     return with_gradients(distance, (p.cov, slopes[0]), (q.cov, slopes[1]))
 
 
+def _unit_scaled(factors: Array) -> Array:
+    """Cholesky factors divided by their largest entries, so that products stay in the range of float64."""
+    xp = namespace(factors)
+    return factors / xp.max(xp.abs(factors), axis=(-2, -1), keepdims=True)
+
+
 def _bures_of_close(p: Array, q: Array) -> tuple[Array, Array, Array, Array]:
     """For close covariances E of the optimal map I + E, in an eigenbasis of P, that basis, the distance, and which.
 
@@ -256,15 +272,17 @@ def _bures_of_close(p: Array, q: Array) -> tuple[Array, Array, Array, Array]:
     """
     xp = namespace(p, q)
     values, basis = xp.linalg.eigh(p)
-    turned = xp.matrix_transpose(basis) @ (q - p) @ basis
-    sums = values[..., :, None] + values[..., None, :]
-    first = turned / sums
-    size = xp.linalg.matrix_norm(first) * values[..., -1] / values[..., 0]
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # of covariances that are not close
+        turned = xp.matrix_transpose(basis) @ (q - p) @ basis
+        sums = values[..., :, None] + values[..., None, :]
+        first = turned / sums
+        size = xp.max(xp.abs(first), axis=(-2, -1)) * p.shape[-1] * values[..., -1] / values[..., 0]
     near = size < 1e-3
     first = change = xp.where(near[..., None, None], first, 0.0)
     for _ in range(5):
         change = first - change * values[..., None, :] @ change / sums
-    return change, basis, xp.sqrt(xp.sum(change**2 * values[..., None, :], axis=(-2, -1))), near
+    parts = change * xp.sqrt(values)[..., None, :]
+    return change, basis, length(parts.reshape(*parts.shape[:-2], -1)), near
 
 
 _statistics.EUCLIDEAN.register(bures_wasserstein_distance, lambda length: length)
@@ -278,12 +296,12 @@ def jensen_shannon_distance(p: Family, q: Family) -> Array:
     r"""Square root of the Jensen-Shannon divergence in nats, at most :math:`\sqrt{\log 2}`. A metric [1]_.
 
     :math:`d^2 = \tfrac12 D(p\,\|\,m) + \tfrac12 D(q\,\|\,m)` with :math:`m = (p + q)/2` and the Kullback-Leibler
-    divergence *D*; finite also where the supports differ. Mixtures of normals have no closed form, so it is defined
-    for :class:`Categorical` only.
+    divergence *D*; finite also where the supports differ. Mixtures of densities, or of counts without end, have no
+    closed form, so it is defined for :class:`Categorical` and :class:`Bernoulli` only.
 
     Parameters
     ----------
-    p, q : Categorical
+    p, q : Categorical or Bernoulli
         Batch shapes broadcast.
 
     Returns

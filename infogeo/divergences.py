@@ -111,16 +111,19 @@ def _log_variance_ratio(p: DiagonalGaussian, q: DiagonalGaussian) -> Array:
 
 @kl_divergence.register(DiagonalGaussian, scratch=7)
 def _kl_diagonal(p: DiagonalGaussian, q: DiagonalGaussian) -> Array:
-    with np.errstate(over="ignore"):  # a divergence beyond 1e308 is infinite
-        terms = _kernels.expm1_excess(_log_variance_ratio(p, q)) + (p.mean - q.mean) ** 2 / q.var
+    with np.errstate(over="ignore", under="ignore"):  # a divergence beyond 1e308 is infinite
+        shift = (p.mean - q.mean) / namespace(q.var).sqrt(q.var)  # squares of means may leave the range of float64
+        terms = _kernels.expm1_excess(_log_variance_ratio(p, q)) + shift**2
     return as_result(0.5 * terms.sum(axis=-1))
 
 
-@jeffreys_divergence.register(DiagonalGaussian, scratch=5)
+@jeffreys_divergence.register(DiagonalGaussian, scratch=6)
 def _jeffreys_diagonal(p: DiagonalGaussian, q: DiagonalGaussian) -> Array:
-    with np.errstate(over="ignore"):
-        spread = (p.var - q.var) / p.var * ((p.var - q.var) / q.var)
-        terms = spread + (p.mean - q.mean) ** 2 * (1 / p.var + 1 / q.var)
+    xp = namespace(p.var, q.var)
+    with np.errstate(over="ignore", under="ignore"):
+        shift = p.mean - q.mean
+        terms = (p.var - q.var) / p.var * ((p.var - q.var) / q.var)
+        terms = terms + (shift / xp.sqrt(p.var)) ** 2 + (shift / xp.sqrt(q.var)) ** 2
     return as_result(0.5 * terms.sum(axis=-1))
 
 
@@ -128,8 +131,10 @@ def _bhattacharyya_diagonal(p: DiagonalGaussian, q: DiagonalGaussian) -> Array:
     xp = namespace(p.var, q.var)
     root_p, root_q = xp.sqrt(p.var), xp.sqrt(q.var)
     spread = (p.var - q.var) / (root_p + root_q)
-    bulge = spread / root_p * (spread / root_q) / 2  # (v1 + v2) / (2 s1 s2) - 1
-    terms = 0.5 * xp.log1p(bulge) + (p.mean - q.mean) ** 2 / (4 * (p.var + q.var))
+    with np.errstate(over="ignore", under="ignore"):
+        bulge = spread / root_p * (spread / root_q) / 2  # (v1 + v2) / (2 s1 s2) - 1
+        shift = (p.mean / 2 - q.mean / 2) / xp.sqrt(p.var / 2 + q.var / 2)
+        terms = 0.5 * xp.log1p(bulge) + shift**2 / 2
     return as_result(terms.sum(axis=-1))
 
 
@@ -147,10 +152,18 @@ def _hellinger_diagonal(p: DiagonalGaussian, q: DiagonalGaussian) -> Array:
 
 # ---------------------------------------------------------------------------------------- one covariance, full ones
 
-_statistics.MAHALANOBIS.register(kl_divergence, lambda delta: delta**2 / 2)
-_statistics.MAHALANOBIS.register(jeffreys_divergence, lambda delta: delta**2)
-_statistics.MAHALANOBIS.register(bhattacharyya_distance, lambda delta: delta**2 / 8)
-_statistics.MAHALANOBIS.register(hellinger_distance, lambda delta: _hellinger(delta**2 / 8))
+
+
+def _square(x: Array) -> Array:
+    """Square, infinite beyond 1e308."""
+    with np.errstate(over="ignore", under="ignore"):
+        return x * x
+
+
+_statistics.MAHALANOBIS.register(kl_divergence, lambda delta: _square(delta) / 2)
+_statistics.MAHALANOBIS.register(jeffreys_divergence, lambda delta: _square(delta))
+_statistics.MAHALANOBIS.register(bhattacharyya_distance, lambda delta: _square(delta) / 8)
+_statistics.MAHALANOBIS.register(hellinger_distance, lambda delta: _hellinger(_square(delta) / 8))
 
 
 class _Spread(NamedTuple):
@@ -163,10 +176,13 @@ class _Spread(NamedTuple):
 
 def _spread(p: Gaussian, q: Gaussian) -> _Spread:
     xp = namespace(p.cov, q.cov)
-    half = solve_triangular(q.cholesky, p.cov - q.cov)
-    whitened = solve_triangular(q.cholesky, xp.matrix_transpose(half))
-    excess = xp.linalg.eigvalsh(0.5 * (whitened + xp.matrix_transpose(whitened)))
-    near = xp.max(abs(detached(excess)), axis=-1) < 0.5
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # of covariances that are far apart
+        half = solve_triangular(q.cholesky, p.cov - q.cov)
+        whitened = solve_triangular(q.cholesky, xp.matrix_transpose(half))
+        whitened = 0.5 * (whitened + xp.matrix_transpose(whitened))
+    apart = ~xp.all(xp.isfinite(detached(whitened)), axis=(-2, -1), keepdims=True)
+    excess = xp.linalg.eigvalsh(xp.where(apart, xp.ones_like(whitened), whitened))
+    near = (xp.max(abs(detached(excess)), axis=-1) < 0.5) & ~apart[..., 0, 0]
     return _Spread(xp.where(near[..., None], excess, 0.0), near)
 
 
@@ -174,10 +190,11 @@ def _spread(p: Gaussian, q: Gaussian) -> _Spread:
 def _kl_full(p: Gaussian, q: Gaussian) -> Array:
     spread = _spread(p, q)
     close = _kernels.log1p_excess(spread.excess).sum(axis=-1)
-    trace = (solve_triangular(q.cholesky, p.cholesky) ** 2).sum(axis=(-2, -1))
-    far = trace - p.dimension + 2 * (half_log_det(q.cholesky) - half_log_det(p.cholesky))
-    shift = solve_lower(q.cholesky, p.mean - q.mean)
-    return as_result(0.5 * (namespace(far).where(spread.near, close, far) + (shift**2).sum(axis=-1)))
+    with np.errstate(over="ignore", under="ignore"):  # a divergence beyond 1e308 is infinite
+        trace = _square(solve_triangular(q.cholesky, p.cholesky)).sum(axis=(-2, -1))
+        far = trace - p.dimension + 2 * (half_log_det(q.cholesky) - half_log_det(p.cholesky))
+        shift = _square(solve_lower(q.cholesky, p.mean - q.mean)).sum(axis=-1)
+    return as_result(0.5 * (namespace(far).where(spread.near, close, far) + shift))
 
 
 @jeffreys_divergence.register(Gaussian, scratch=10)
@@ -191,8 +208,9 @@ def _bhattacharyya_full(p: Gaussian, q: Gaussian) -> Array:
     close = 0.25 * xp.log1p(spread.excess**2 / (4 * (1 + spread.excess))).sum(axis=-1)
     middle = xp.linalg.cholesky(0.5 * p.cov + 0.5 * q.cov)
     far = half_log_det(middle) - 0.5 * (half_log_det(p.cholesky) + half_log_det(q.cholesky))
-    shift = solve_lower(middle, p.mean - q.mean)
-    return as_result(xp.where(spread.near, close, far) + (shift**2).sum(axis=-1) / 8)
+    with np.errstate(over="ignore", under="ignore"):
+        shift = _square(solve_lower(middle, p.mean - q.mean)).sum(axis=-1)
+    return as_result(xp.where(spread.near, close, far) + shift / 8)
 
 
 bhattacharyya_distance.register(Gaussian, scratch=10)(_bhattacharyya_full)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray
+from infogeo._checks import FloatArray, within_range
 from infogeo._exponential import checked, regular, solve_moments, structure
 from infogeo.families import Family
 from infogeo.measures import check_pair
@@ -79,7 +79,7 @@ def natural_parameters(p: Family) -> FloatArray:
     """
     p, record = structure(p, "natural_parameters")
     regular(p, record, "natural_parameters")
-    return record.natural(p)
+    return within_range("natural_parameters", lambda: record.natural(p))
 
 
 def expectation_parameters(p: Family) -> FloatArray:
@@ -107,7 +107,7 @@ def expectation_parameters(p: Family) -> FloatArray:
     [3.0, 11.0]
     """
     p, record = structure(p, "expectation_parameters")
-    return record.expectation(p)
+    return within_range("expectation_parameters", lambda: record.expectation(p))
 
 
 def from_natural(p: Family, theta: ArrayLike) -> Any:
@@ -140,7 +140,11 @@ def from_natural(p: Family, theta: ArrayLike) -> Any:
     ([3.0], [2.0])
     """
     p, record = structure(p, "from_natural")
-    return record.from_natural(p, checked("theta", p, theta, record.natural_domain, record.natural_wanted))
+
+    def members() -> Any:
+        return record.from_natural(p, checked("theta", p, theta, record.natural_domain, record.natural_wanted))
+
+    return within_range("from_natural", members)
 
 
 def from_expectation(p: Family, eta: ArrayLike) -> Any:
@@ -182,9 +186,10 @@ def from_expectation(p: Family, eta: ArrayLike) -> Any:
     ([3.0], True)
     """
     p, record = structure(p, "from_expectation")
-    target = checked("eta", p, eta, record.expectation_domain, record.expectation_wanted)
-    if record.from_expectation is not None:
-        return record.from_expectation(p, target)
+    domain, wanted, solved = record.expectation_domain, record.expectation_wanted, record.from_expectation
+    target = within_range("from_expectation", lambda: checked("eta", p, eta, domain, wanted))
+    if solved is not None:
+        return within_range("from_expectation", lambda: solved(p, target))
     found = solve_moments(record, p, record.start(p, target), target, caller="from_expectation")
     return record.from_natural(p, found.theta)
 
@@ -220,7 +225,7 @@ def log_partition(p: Family) -> FloatArray:
     """
     p, record = structure(p, "log_partition")
     regular(p, record, "log_partition")
-    return np.asarray(record.log_partition(p))
+    return within_range("log_partition", lambda: np.asarray(record.log_partition(p)))
 
 
 def dual_potential(p: Family) -> FloatArray:
@@ -253,7 +258,10 @@ def dual_potential(p: Family) -> FloatArray:
     """
     p, record = structure(p, "dual_potential")
     regular(p, record, "dual_potential")
-    return np.asarray((record.natural(p) * record.expectation(p)).sum(axis=-1) - record.log_partition(p))
+    return within_range(
+        "dual_potential",
+        lambda: np.asarray((record.natural(p) * record.expectation(p)).sum(axis=-1) - record.log_partition(p)),
+    )
 
 
 def natural_fisher_information(p: Family) -> FloatArray:
@@ -283,7 +291,7 @@ def natural_fisher_information(p: Family) -> FloatArray:
     """
     p, record = structure(p, "natural_fisher_information")
     regular(p, record, "natural_fisher_information")
-    return record.metric(p)
+    return within_range("natural_fisher_information", lambda: record.metric(p))
 
 
 def bregman_divergence(p: Family, q: Family) -> FloatArray:
@@ -329,5 +337,9 @@ def bregman_divergence(p: Family, q: Family) -> FloatArray:
     b, _ = structure(q, "bregman_divergence")
     for side in (a, b):
         regular(side, record, "bregman_divergence")
-    change = ((record.natural(a) - record.natural(b)) * record.expectation(b)).sum(axis=-1)
-    return np.asarray(record.log_partition(a) - record.log_partition(b) - change)
+
+    def value() -> FloatArray:
+        change = ((record.natural(a) - record.natural(b)) * record.expectation(b)).sum(axis=-1)
+        return np.asarray(record.log_partition(a) - record.log_partition(b) - change)
+
+    return within_range("bregman_divergence", value)

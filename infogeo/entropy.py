@@ -13,6 +13,7 @@ from infogeo._checks import (
     IntArray,
     as_float_array,
     as_int_array,
+    check_count,
     check_shape,
     check_sums,
     sealed,
@@ -236,6 +237,7 @@ def _as_logarithms(name: str, value: ArrayLike) -> FloatArray:
 def _check_outcomes(name: str, array: FloatArray, axis: int) -> None:
     if array.ndim == 0:
         raise ShapeError(f"{name}: found a single number, wanted an array with the outcomes along one axis")
+    axis = check_count("axis", axis)
     if not -array.ndim <= axis < array.ndim:
         raise ArgumentError(f"axis {axis} does not exist: {name} has shape {array.shape}")
     if array.shape[axis] == 0:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from infogeo._arrays import Array, is_tensor, like, namespace, requires_gradient, to_numpy
-from infogeo._checks import FloatArray, as_float_array, check_count, frozen
+from infogeo._checks import FloatArray, as_float_array, check_count, check_number, check_tensor, frozen, within_range
 from infogeo._secular import BISECTIONS, softmax_eigenpairs
 from infogeo.errors import ArgumentError, ConvergenceError, DomainError, ShapeError
 from infogeo.families import Family
@@ -170,6 +170,7 @@ class SoftmaxFisher:
         """
         xp = namespace(self.logits)
         needed = 8 * math.prod(self.batch_shape) * self.dimension**2
+        memory = check_number("memory", memory)
         if needed > memory:
             raise ArgumentError(
                 f"memory: the matrices of batch shape {self.batch_shape} for {self.dimension} outcomes take "
@@ -356,7 +357,8 @@ def pullback_metric(jacobian: Any, metric: Any) -> Array:
     if jac.ndim < 2 or 0 in jac.shape:
         raise ShapeError(f"jacobian: found shape {tuple(jac.shape)}, wanted (..., m, n)")
     if isinstance(metric, SoftmaxFisher):
-        return _pullback_softmax(jac, metric)
+        softmax = metric
+        return within_range("pullback_metric", lambda: _pullback_softmax(jac, softmax))
     if isinstance(metric, Family):
         if not is_tensor(jac) and type(metric) in INNER_PRODUCT.families and not _holds_tensors(metric):
             return _pullback_family(jac, metric)
@@ -371,7 +373,8 @@ def pullback_metric(jacobian: Any, metric: Any) -> Array:
     off = float(xp.max(xp.abs(g - mirror)))
     if off > SYMMETRY_TOLERANCE * float(xp.max(xp.abs(g))):
         raise DomainError(f"metric: not symmetric, mirror entries differ by up to {off:.3g}; a metric is symmetric")
-    return _symmetrized(xp, xp.matrix_transpose(jac) @ ((g + mirror) / 2) @ jac)
+    even = g / 2 + mirror / 2
+    return within_range("pullback_metric", lambda: _symmetrized(xp, xp.matrix_transpose(jac) @ even @ jac))
 
 
 # ------------------------------------------------------------------------------------------------------- internals
@@ -412,6 +415,7 @@ def _real(name: str, value: Any, *, masked: bool = False) -> Array:
     if not is_tensor(value):
         array, xp = as_float_array(name, value, finite=False), np
     else:
+        check_tensor(name, value)
         xp = namespace(value)
         if not xp.isdtype(value.dtype, "real floating") and not xp.isdtype(value.dtype, "integral"):
             raise DomainError(f"{name}: found dtype {value.dtype}, wanted real numbers")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_float_array
+from infogeo._checks import FloatArray, as_float_array, within_range
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families import Family
 from infogeo.measures import check_pair
@@ -58,7 +58,8 @@ def fisher_information(p: Family) -> FloatArray:
     >>> fisher_information(DiagonalGaussian([0.0], [4.0])).tolist()  # diag(1/var, 1/(2 var^2))
     [[0.25, 0.0], [0.0, 0.03125]]
     """
-    result: FloatArray = FISHER_INFORMATION.find(p)(p)
+    found = FISHER_INFORMATION.find(p)
+    result: FloatArray = within_range("fisher_information", lambda: found(p))
     return result
 
 
@@ -93,8 +94,10 @@ def inner_product(p: Family, v: ArrayLike, w: ArrayLike) -> FloatArray:
     FISHER_INFORMATION.find(p)
     v, w = check_velocity("v", p, v), check_velocity("w", p, w)
     if type(p) in INNER_PRODUCT.families:
-        return np.asarray(INNER_PRODUCT.find(p)(p, v, w))
-    return np.asarray(np.einsum("...i,...ij,...j->...", v, fisher_information(p), w))
+        found = INNER_PRODUCT.find(p)
+        return np.asarray(within_range("inner_product", lambda: found(p, v, w)))
+    metric = fisher_information(p)
+    return within_range("inner_product", lambda: np.asarray(np.einsum("...i,...ij,...j->...", v, metric, w)))
 
 
 def exponential_map(p: Family, velocity: ArrayLike) -> Any:
@@ -126,7 +129,8 @@ def exponential_map(p: Family, velocity: ArrayLike) -> Any:
     [7.389056]
     """
     found = EXPONENTIAL_MAP.find(p)
-    return found(p, check_velocity("velocity", p, velocity))
+    velocity = check_velocity("velocity", p, velocity)
+    return within_range("exponential_map", lambda: found(p, velocity))
 
 
 def logarithm_map(p: Family, q: Family) -> FloatArray:
@@ -157,7 +161,7 @@ def logarithm_map(p: Family, q: Family) -> FloatArray:
     """
     found = LOGARITHM_MAP.find(p)
     check_pair("logarithm_map", p, q)
-    result: FloatArray = found(p, q)
+    result: FloatArray = within_range("logarithm_map", lambda: found(p, q))
     return result
 
 
@@ -191,7 +195,7 @@ def geodesic(p: Family, q: Family, t: ArrayLike) -> Any:
     found = GEODESIC.find(p)
     check_pair("geodesic", p, q)
     times = check_times(t)
-    points: Family = found(p, q, np.atleast_1d(times))
+    points: Family = within_range("geodesic", lambda: found(p, q, np.atleast_1d(times)))
     return points if times.ndim else points[..., 0]
 
 

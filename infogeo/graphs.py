@@ -21,7 +21,16 @@ from typing import Any, SupportsFloat
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infogeo._checks import FloatArray, IntArray, as_float_array, as_int_array, check_count, check_shape, sealed
+from infogeo._checks import (
+    FloatArray,
+    IntArray,
+    as_float_array,
+    as_int_array,
+    check_count,
+    check_number,
+    check_shape,
+    sealed,
+)
 from infogeo.activations import AffinityMatrix
 from infogeo.errors import ArgumentError, DomainError
 from infogeo.results import Result, Source
@@ -417,10 +426,7 @@ def top_edges(x: DistanceMatrix | AffinityMatrix, m: int) -> WordGraph:
 
 
 def _number(name: str, value: SupportsFloat) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name}: found {value!r}, wanted a number") from error
+    return check_number(name, value)
 
 
 def _is_directed(x: DistanceMatrix | AffinityMatrix) -> bool:

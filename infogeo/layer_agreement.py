@@ -101,6 +101,10 @@ def compare_layers(by_layer: Sequence[DistanceMatrix | None], activations: Layer
         distances = [pairwise(fisher_rao_distance, component_normals(activations, layer)) for layer in layers]
         compare_layers(distances, activations).best(3)
     """
+    if not isinstance(activations, LayerActivations):
+        raise ArgumentError(f"activations: found {type(activations).__name__}, wanted LayerActivations")
+    if not isinstance(by_layer, Sequence) or not all(x is None or isinstance(x, DistanceMatrix) for x in by_layer):
+        raise ArgumentError("by_layer: wanted a list with a DistanceMatrix, or None, for each layer")
     there = [distances for distances in by_layer if distances is not None]
     if not there:
         raise ArgumentError("by_layer: found no distances, wanted those at layers 0 to L")

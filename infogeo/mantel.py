@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
-
 from infogeo import _resampling as kernels
-from infogeo._checks import FloatArray
+from infogeo._checks import FloatArray, random_generator
 from infogeo._pairs import (
     ONLY_ORDER,
     Matrix,
@@ -190,7 +188,7 @@ def _tested(
     if alternative not in ("greater", "less", "two-sided"):
         raise ArgumentError(f"alternative {alternative!r} does not exist; choose greater, less or two-sided")
     p_values: FloatArray = kernels.permutation_p_values(
-        [score], permutations=permutations, rng=np.random.default_rng(rng), alternative=alternative
+        [score], permutations=permutations, rng=random_generator(rng), alternative=alternative
     )[0]
     return compared(
         statistic, float(value), a, b, n=score.targets.shape[1], unit="word pairs", p_value=float(p_values[0]), rng=rng,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo._arrays import is_tensor, to_numpy
-from infogeo._checks import FloatArray, as_float_array, check_count, check_shape
+from infogeo._checks import FloatArray, as_float_array, check_count, check_number, check_shape
 from infogeo.errors import ArgumentError, ConvergenceError, DomainError, ShapeError
 from infogeo.families import Categorical, Family, Multinomial, SharedCovarianceGaussian
 from infogeo.geometry import EXPONENTIAL_MAP, LOGARITHM_MAP, exponential_map, geodesic, inner_product, logarithm_map
@@ -165,6 +165,7 @@ def frechet_mean(
     """
     for operation in (EXPONENTIAL_MAP, LOGARITHM_MAP):
         operation.find(x, caller="frechet_mean")
+    tol = check_number("tol", tol)
     if not tol > 0:
         raise ArgumentError(f"tol: found {tol!r}, wanted a positive number")
     max_iter = check_count("max_iter", max_iter, 1)

@@ -203,6 +203,12 @@ class Measure:
         return f"Registered families: {', '.join(f.__name__ for f in self.families) or 'none'}"
 
 
+def check_family(name: str, p: object, *, listed: str = "") -> None:
+    """Raise unless the argument is a batch of a family; ``listed`` ends the message."""
+    if not isinstance(p, Family):
+        raise UnsupportedFamilyError(f"{name} takes distributions, found {type(p).__name__}. {listed}".rstrip())
+
+
 def check_pair(name: str, p: Family, q: object, *, listed: str = "") -> None:
     """Raise unless two batches are of one family and dimension, broadcast, and share what each batch shares.
 
@@ -216,6 +222,7 @@ def check_pair(name: str, p: Family, q: object, *, listed: str = "") -> None:
         If what all members of a batch share (a covariance, a number of trials) differs, or the two are not made of
         arrays of one library and device.
     """
+    check_family(name, p, listed=listed)
     if type(p) is not type(q):
         normal = all(isinstance(side, Gaussian) or hasattr(side, "to_full") for side in (p, q))
         hint = "; to_full() turns normals into Gaussian" if normal else ""

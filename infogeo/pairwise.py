@@ -12,12 +12,12 @@ from typing import Any, overload
 import numpy as np
 
 from infogeo._arrays import Array, is_tensor, namespace, requires_gradient
-from infogeo._checks import FloatArray, check_count
+from infogeo._checks import FloatArray, check_count, check_number
 from infogeo.activations import LayerActivations, Pooling
 from infogeo.errors import ArgumentError, ShapeError
 from infogeo.estimation import point_masses
 from infogeo.families import Family
-from infogeo.measures import Measure
+from infogeo.measures import Measure, check_family
 from infogeo.words import DistanceMatrix, WordDistributions
 
 TILE_BYTES = 4e6
@@ -38,10 +38,14 @@ class _Tiles:
     """
 
     def __init__(self, measure: Measure, x: Family, memory: float, *, threads: int = 1) -> None:
+        check_family(measure.name, x)
         if len(x.batch_shape) != 1:
             raise ShapeError(
                 f"pairwise: found batch shape {x.batch_shape}, wanted (n,); index the batch down to one axis"
             )
+        memory = check_number("memory", memory)
+        if memory == math.inf:
+            raise ArgumentError("memory: found inf, wanted a finite number of bytes")
         registration = measure.registration(type(x))
         self.parameters = [getattr(x, name) for name in x.event_axes]
         if requires_gradient(*self.parameters):
@@ -281,6 +285,9 @@ def pairwise(
             construction=x.construction,
             source=x.source,
         )
+    check_family(measure.name, x)
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress: found {progress!r}, wanted a function of rows done and all rows")
     threads = available_threads() if threads is None else check_count("threads", threads, 1)
     tiles = _Tiles(measure, x, memory, threads=1 if is_tensor(getattr(x, next(iter(x.event_axes)))) else threads)
     n = tiles.n
@@ -339,8 +346,8 @@ def _in_threads(
 
 
 def _check_start(start: int, n: int) -> None:
-    if not 0 <= check_count("start", start) < n:
-        raise ArgumentError(f"start: found {start}, wanted a row from 0 to {n - 1}")
+    if not 0 <= check_count("start", start) <= n:  # n: nothing is left to do
+        raise ArgumentError(f"start: found {start}, wanted a row from 0 to {n - 1}, or {n} if all are final")
 
 
 def _checked_out(out: Any, tiles: _Tiles) -> FloatArray:
@@ -393,6 +400,8 @@ def paired(
         raise ArgumentError("paired: the two have different words; paired compares the same words one by one")
     p = x.distribution if isinstance(x, WordDistributions) else x
     q = y.distribution if isinstance(y, WordDistributions) else y
+    for side in (p, q):
+        check_family(measure.name, side)
     if p.batch_shape != q.batch_shape:
         raise ShapeError(
             f"paired: found batch shapes {p.batch_shape} and {q.batch_shape}, wanted equal ones; for all pairs use "
@@ -403,7 +412,7 @@ def paired(
         return single
     registration = measure.registration(type(p))
     row_bytes = 8 * registration.scratch * p.member_size * math.prod(p.batch_shape[1:])
-    step = max(1, int(memory // row_bytes))
+    step = int(min(max(1, check_number("memory", memory) // row_bytes), len(p)))
     parts = [measure(p[rows], q[rows]) for rows in _slices(0, len(p), step)]
     whole: FloatArray = namespace(*parts).concat(parts)
     return whole

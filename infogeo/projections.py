@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_float_array
+from infogeo._checks import FloatArray, as_float_array, check_number, within_range
 from infogeo._exponential import ExponentialFamily, regular, solve_moments, structure
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families import Family
@@ -93,7 +93,11 @@ def exponential_projection(
     wanted = as_float_array("values", values)
     if wanted.ndim == 0 or wanted.shape[-1] != len(rows):
         raise ShapeError(f"values: found shape {wanted.shape}, wanted (..., {len(rows)}), one for each direction")
-    return _solved("exponential_projection", record, a, record.natural(a), rows, wanted, tolerance)
+
+    def solve() -> Projection:
+        return _solved("exponential_projection", record, a, record.natural(a), rows, wanted, tolerance)
+
+    return within_range("exponential_projection", solve)
 
 
 def mixture_projection(p: Family, base: Family, directions: ArrayLike, *, tolerance: float = 1e-8) -> Projection:
@@ -137,9 +141,12 @@ def mixture_projection(p: Family, base: Family, directions: ArrayLike, *, tolera
     b, _ = structure(base, "mixture_projection")
     regular(b, record, "mixture_projection")
     rows = _rows(a, directions)
-    return _solved(
-        "mixture_projection", record, a, record.natural(b), rows, record.expectation(a) @ rows.T, tolerance
-    )
+
+    def solve() -> Projection:
+        wanted = record.expectation(a) @ rows.T
+        return _solved("mixture_projection", record, a, record.natural(b), rows, wanted, tolerance)
+
+    return within_range("mixture_projection", solve)
 
 
 def _rows(p: Any, directions: ArrayLike) -> FloatArray:
@@ -157,6 +164,7 @@ def _solved(
     caller: str, record: ExponentialFamily, like: Any, start: FloatArray, rows: FloatArray, wanted: FloatArray,
     tolerance: float,
 ) -> Projection:  # fmt: skip
+    tolerance = check_number("tolerance", tolerance)
     if not (np.isfinite(tolerance) and tolerance > 0):
         raise DomainError(f"tolerance: found {tolerance}, wanted a positive number")
     try:

@@ -194,7 +194,8 @@ def _difference(direct: Any, density: Any, low: FloatArray, high: FloatArray) ->
 
 
 def _phi(x: FloatArray) -> FloatArray:
-    return np.asarray(np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi))
 
 
 def _between(a: FloatArray, width: FloatArray) -> FloatArray:
@@ -220,9 +221,12 @@ def _univariate(mean_p: Array, var_p: Array, mean_q: Array, var_q: Array) -> Arr
     swap = v2 > v1  # the wider normal first, its mean not below that of the other
     wide_mean, wide, narrow_mean, narrow = (np.where(swap, x, y) for x, y in ((m2, m1), (v2, v1), (m1, m2), (v1, v2)))
     sign = np.where(wide_mean >= narrow_mean, 1.0, -1.0)
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        unit = np.sqrt(narrow)
-        m = np.abs(wide_mean - narrow_mean) / unit
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        m = np.abs(wide_mean - narrow_mean) / np.sqrt(narrow)
+        # one of them so wide, or the means so far apart, that what they share is below 1e-19: taken as a pair like it
+        apart = (np.sqrt(wide) / np.sqrt(narrow) > 1e20) | (m > 1e22)
+        wide, narrow = np.where(apart, 1.0, wide), np.where(apart, 1.0, narrow)
+        m = np.where(apart, 100.0, m)
         r, excess = np.sqrt(wide / narrow), (wide - narrow) / narrow
         logs = log_ratio(wide, narrow, wide - narrow) / 2
         root = np.hypot(m, np.sqrt(2 * excess * logs))
@@ -230,7 +234,7 @@ def _univariate(mean_p: Array, var_p: Array, mean_q: Array, var_q: Array) -> Arr
         same = total == 0
         safe = np.where(same, 1.0, total)
         # crossing points in units of the narrower normal; and how far they move in units of the wider one
-        upper = m * (m / safe) + 2 * r * logs * (r / safe)
+        upper = m * (m / safe) + 2 * r * (logs / safe) * r
         lower = np.where(excess == 0, -np.inf, -total / np.where(excess == 0, 1.0, excess))
         shift_up = (excess / (r + 1) * upper + m) / r
         shift_down = 2 * excess * logs / ((r + 1) * np.where(same, 1.0, root + m))
@@ -277,7 +281,12 @@ def _diagonal(p: DiagonalGaussian, q: DiagonalGaussian) -> Array:
     if p.dimension == 1:
         return _univariate(p.mean[..., 0], p.var[..., 0], q.mean[..., 0], q.var[..., 0])
     _refuse_unequal("DiagonalGaussian", p, bool((detached(p.var) != detached(q.var)).any()))
-    return _erf(length((p.mean - q.mean) / namespace(p.var).sqrt(p.var)))
+    return _erf(_length_in_units(p.mean - q.mean, namespace(p.var).sqrt(p.var)))
+
+
+def _length_in_units(shift: Array, std: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return length(shift / std)
 
 
 @total_variation_distance.register(IsotropicGaussian, scratch=64, partial=True)
@@ -285,7 +294,7 @@ def _isotropic(p: IsotropicGaussian, q: IsotropicGaussian) -> Array:
     if p.dimension == 1:
         return _univariate(p.mean[..., 0], p.var, q.mean[..., 0], q.var)
     _refuse_unequal("IsotropicGaussian", p, bool((detached(p.var) != detached(q.var)).any()))
-    return _erf(length((p.mean - q.mean) / namespace(p.var).sqrt(p.var)[..., None]))
+    return _erf(_length_in_units(p.mean - q.mean, namespace(p.var).sqrt(p.var)[..., None]))
 
 
 @total_variation_distance.register(Gaussian, scratch=64, partial=True)
@@ -293,7 +302,8 @@ def _full(p: Gaussian, q: Gaussian) -> Array:
     if p.dimension == 1:
         return _univariate(p.mean[..., 0], p.cov[..., 0, 0], q.mean[..., 0], q.cov[..., 0, 0])
     _refuse_unequal("Gaussian", p, bool((detached(p.cov) != detached(q.cov)).any()))
-    return _erf(length(solve_lower(p.cholesky, p.mean - q.mean)))
+    with np.errstate(over="ignore"):
+        return _erf(length(solve_lower(p.cholesky, p.mean - q.mean)))
 
 
 @total_variation_distance.register(CenteredGaussian, scratch=64, partial=True)

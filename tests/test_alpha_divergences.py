@@ -401,9 +401,9 @@ NORMAL = DiagonalGaussian([[0.0, 0.0]], [[1.0, 1.0]])
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: renyi_measure(-0.1), ArgumentError, "at least 0"),
     (lambda: renyi_measure(float("nan")), ArgumentError, "NaN"),
-    (lambda: renyi_measure("two"), ArgumentError, "wanted a number"),
+    (lambda: renyi_measure("two"), ArgumentError, "order: found 'two', wanted"),
     (lambda: alpha_measure(INF), ArgumentError, "finite"),
-    (lambda: alpha_measure(None), ArgumentError, "wanted a number"),
+    (lambda: alpha_measure(None), ArgumentError, "alpha: found None, wanted"),
     (lambda: renyi_divergence(PointMass([0.0]), PointMass([1.0]), order=2), UnsupportedFamilyError, "no density"),
     (lambda: alpha_divergence(Weibull(1.0, 1.0), Weibull(2.0, 1.0), alpha=0), UnsupportedFamilyError, "Weibull"),
     (lambda: renyi_divergence(NORMAL, Poisson(1.0), order=2), UnsupportedFamilyError, "one family"),

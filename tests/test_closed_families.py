@@ -33,6 +33,7 @@ from infogeo import (
     hellinger_distance,
     inner_product,
     jeffreys_divergence,
+    jensen_shannon_distance,
     kl_divergence,
     logarithm_map,
     pairwise,
@@ -729,6 +730,42 @@ def test_multinomial_checks_what_categorical_checks() -> None:
         fisher_rao_distance(Multinomial.from_probs([0.5, 0.5], 2), Multinomial.from_probs([0.5, 0.25, 0.25], 2))
     with pytest.raises(DomainError):
         fisher_information(Multinomial.from_probs([1.0, 0.0], 2))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_jensen_shannon_of_two_outcomes_in_60_digits(scale: float) -> None:
+    rng = RNG(7)
+    for p in (0.4, 1e-12, 1 - 1e-12, 1 - 2.0**-40):
+        q = 1 / (1 + (1 - p) / p * np.exp(-scale * rng.uniform(0.5, 1.5)))
+        if q in (p, 1.0):
+            continue
+        with mp.workdps(DIGITS):
+            a, b = mp.mpf(float(p)), mp.mpf(float(q))
+            sides = [(x, y, (x + y) / 2) for x, y in ((a, b), (1 - a, 1 - b))]
+            truth = mp.sqrt(mp.fsum(x * mp.log(x / m) + y * mp.log(y / m) for x, y, m in sides) / 2)
+        assert relative_error(jensen_shannon_distance(Bernoulli(p), Bernoulli(q)), truth) < 1e-10
+        assert relative_error(jensen_shannon_distance(Bernoulli(q), Bernoulli(p)), truth) < 1e-10
+    assert float(jensen_shannon_distance(Bernoulli(0.0), Bernoulli(1.0))) == pytest.approx(np.log(2) ** 0.5, rel=1e-15)
+    assert float(jensen_shannon_distance(Bernoulli(1.0), Bernoulli(1.0))) == 0.0
+    x = Bernoulli([0.0, 0.2, 0.9, 1.0])
+    same = Categorical.from_probs(np.stack([x.prob, 1 - x.prob], axis=-1))
+    np.testing.assert_allclose(
+        jensen_shannon_distance(x[:, None], x[None]), jensen_shannon_distance(same[:, None], same[None]), atol=1e-15
+    )
+
+
+def test_every_family_without_a_jensen_shannon_distance_says_why() -> None:
+    x = Binomial([0.2, 0.5], 7)
+    with pytest.raises(UnsupportedFamilyError, match=r"sum over all counts: use Categorical.from_logits"):
+        jensen_shannon_distance(x[0], x[1])
+    p, q = (Categorical.from_logits(x[i][..., None].log_prob(range(8))) for i in range(2))
+    m = (p.probs + q.probs) / 2
+    expected = (p.probs * np.log(p.probs / m) + q.probs * np.log(q.probs / m)).sum() / 2
+    assert float(jensen_shannon_distance(p, q)) == pytest.approx(expected**0.5, rel=1e-12)
+    for family in fisher_rao_distance.families:
+        if family not in jensen_shannon_distance.families:
+            with pytest.raises(UnsupportedFamilyError, match=f"is not defined for {family.__name__}: "):
+                jensen_shannon_distance.registration(family)
 
 
 def test_weibull_says_why_it_has_no_affinity() -> None:

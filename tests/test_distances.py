@@ -36,8 +36,11 @@ from oracles import (
 from infogeo import (
     MEASURES,
     Categorical,
+    CenteredGaussian,
     DiagonalGaussian,
     Gaussian,
+    IsotropicGaussian,
+    LogNormal,
     Measure,
     PointMass,
     SharedCovarianceGaussian,
@@ -50,6 +53,8 @@ from infogeo import (
     jeffreys_divergence,
     jensen_shannon_distance,
     kl_divergence,
+    pairwise,
+    renyi_divergence,
 )
 from infogeo.errors import ArgumentError, DomainError, ShapeError, UnsupportedFamilyError
 from infogeo.measures import measure
@@ -358,6 +363,14 @@ def test_cosine_distance_in_60_digits(scale):
     assert float(cosine_distance(PointMass([1.0, 0.0]), PointMass([-2.0, 0.0]))) == 2.0
 
 
+@pytest.mark.parametrize("factor", [1e-200, 1e-12, 1e12, 1e200])
+def test_cosine_distance_of_vectors_of_very_different_length(factor):
+    u, v = RNG(3).standard_normal((2, 4, 5))
+    wanted = cosine_distance(PointMass(u), PointMass(v))
+    np.testing.assert_allclose(cosine_distance(PointMass(factor * u), PointMass(v)), wanted, rtol=1e-14)
+    np.testing.assert_allclose(cosine_distance(PointMass(u), PointMass(factor * v)), wanted, rtol=1e-14)
+
+
 @pytest.mark.parametrize("family", [DiagonalGaussian, SharedCovarianceGaussian])
 @pytest.mark.parametrize("f", [*RATIOS, bures_wasserstein_distance], ids=lambda f: f.name)
 def test_special_normals_agree_with_full_ones(family, f):
@@ -530,6 +543,138 @@ def test_kl_beyond_float64_is_infinite_without_a_warning():
     assert float(jeffreys_divergence(p, q)) == np.inf
     assert np.isfinite(kl_divergence(q, p))
     assert float(fisher_rao_distance(p, q)) == pytest.approx(2**0.5 * np.log(1e300), rel=1e-14)
+
+
+IN_UNITS = {
+    "mean": 1, "location": 1, "factor": 1, "var": 2, "cov": 2, "diagonal": 2,
+}  # fmt: skip
+"""Parameters of families of vectors, and the power of the unit that they have."""
+
+
+def in_unit(x, unit):
+    """The same distributions with every vector multiplied by a number."""
+    return type(x)(**{name: getattr(x, name) * unit ** IN_UNITS[name] for name in vars(x) if name in IN_UNITS})
+
+
+OF_VECTORS = [c for c in CASES if c.values[1] is not Categorical]
+
+
+@pytest.mark.parametrize("power", [-500, -300, 300, 500])
+@pytest.mark.parametrize(("m", "family"), OF_VECTORS)
+def test_the_unit_of_the_vectors_changes_nothing_however_large_or_small(m, family, power):
+    """Squares of means, and products of two covariances, leave the range of float64; the answers do not."""
+    unit = 2.0**power
+    x = random_batch(family, 6, RNG(3))
+    y = in_unit(x, unit)
+    wanted = m(x[:, None], x[None]) * (unit if m in (bures_wasserstein_distance, euclidean_distance) else 1.0)
+    for values in (m(y[:, None], y[None]), pairwise(m, y)):
+        off = ~np.eye(6, dtype=bool)
+        np.testing.assert_allclose(values[off], wanted[off], rtol=1e-9)
+
+
+LARGE = [0.0, 1e-300, 1.0, -1e20, 1e160, -1e300]
+POSITIVE = [1e-300, 1e-160, 1e-20, 1.0, 1e20, 1e160, 1e300]
+ENDS_OF_FLOAT64 = {
+    DiagonalGaussian: lambda m, v: DiagonalGaussian(m[:, None], v[:, None]),
+    IsotropicGaussian: lambda m, v: IsotropicGaussian(np.stack([m, 0 * m], axis=1), v),
+    Gaussian: lambda m, v: Gaussian(m[:, None], v[:, None, None]),
+    CenteredGaussian: lambda m, v: CenteredGaussian(v[m == 0][:, None, None]),
+    SharedCovarianceGaussian: lambda m, v: SharedCovarianceGaussian(m[v == 1][:, None], [[1e-300]]),
+    PointMass: lambda m, v: PointMass(np.stack([m, m / 2 + v / 4], axis=1)),
+}
+
+
+def makes_one_standard(m, family):
+    """Whether a measure sees one normal in units of the other, which for some pairs leaves float64: an error there."""
+    return family is Gaussian and m.name in ("fisher_rao_distance", "calvo_oller_distance")
+
+
+@pytest.mark.parametrize("name", ["fisher_rao_distance", "calvo_oller_distance"])
+def test_full_normals_at_the_ends_of_float64_have_an_answer_or_an_error(name):
+    x, y = (ENDS_OF_FLOAT64[f](*np.array(list(itertools.product(LARGE, POSITIVE))).T)[::3] for f in (
+        Gaussian, DiagonalGaussian))  # fmt: skip
+    exact, answers = fisher_rao_distance(y[:, None], y[None]), 0
+    for i, j in itertools.product(range(len(x)), repeat=2):
+        try:
+            value = float(MEASURES[name](x[i], x[j]))
+        except DomainError as error:
+            assert "too far apart for float64" in str(error)  # noqa: PT017
+            assert exact[i, j] > 200
+            continue
+        answers += 1
+        if name == "fisher_rao_distance":
+            assert value == pytest.approx(exact[i, j], rel=1e-9)
+        else:
+            assert 0.9 * exact[i, j] / 2**0.5 < value + 1e-300 <= exact[i, j] * (1 + 1e-9) + 1e-300
+    assert answers > 50
+
+
+@pytest.mark.parametrize(
+    ("m", "family"), [c for c in CASES if c.values[1] in ENDS_OF_FLOAT64 and not makes_one_standard(*c.values)]
+)
+def test_at_the_ends_of_float64_there_is_an_answer_and_no_warning(m, family):
+    """Every pair of a grid of means and variances; what exceeds 1e308 is infinite, what is bounded stays so."""
+    x = ENDS_OF_FLOAT64[family](*np.array(list(itertools.product(LARGE, POSITIVE))).T)
+    if m.name == "total_variation_distance" and family is IsotropicGaussian:  # closed in one dimension only
+        x = IsotropicGaussian(x.mean[:, :1], x.var)
+    values = m(x[:, None], x[None])
+    assert (values >= 0).all()
+    if m.symmetric:
+        np.testing.assert_allclose(values, values.T, rtol=1e-12)
+    if m in (fisher_rao_distance, bhattacharyya_distance) and family is CenteredGaussian:
+        assert np.isfinite(values).all()
+    if m.name in ("hellinger_distance", "total_variation_distance"):
+        assert values.max() == 1.0
+    blocks = pairwise(m, x)
+    far = ~np.eye(len(x), dtype=bool)
+    np.testing.assert_allclose(blocks[far], values[far], rtol=1e-9, atol=1e-300)
+
+
+@pytest.mark.parametrize("family", [DiagonalGaussian, IsotropicGaussian, SharedCovarianceGaussian, Gaussian])
+def test_means_whose_squares_leave_float64_are_compared_in_standard_deviations(family):
+    full = family in (SharedCovarianceGaussian, Gaussian)
+    for size, std in ((1e160, 1e150), (1e-160, 1e-150)):
+        spread = np.float64(std * std) if family is IsotropicGaussian else [std * std]
+        p, q = (family([m], [spread] if full else spread) for m in (0.0, size))
+        delta = size / std
+        for value, wanted in (
+            (kl_divergence(p, q), delta**2 / 2), (jeffreys_divergence(p, q), delta**2),
+            (bhattacharyya_distance(p, q), delta**2 / 8), (renyi_divergence(p, q, order=2), delta**2),
+            (fisher_rao_distance(p, q), 2 * 2**0.5 * np.arcsinh(delta / 8**0.5)),
+            (bures_wasserstein_distance(p, q), size),
+        ):  # fmt: skip
+            assert float(value) == pytest.approx(wanted, rel=1e-9)
+    p, q = (LogNormal(m, 1e300) for m in (0.0, 1e160))  # once infinite, as the KL of normals
+    assert float(kl_divergence(p, q)) == pytest.approx(5e19, rel=1e-12)
+
+
+@pytest.mark.parametrize("gap", [1e-140, 1e-200, 1e-300])
+def test_distances_whose_squares_underflow_are_not_zero(gap):
+    for family in (DiagonalGaussian, IsotropicGaussian):
+        x = family([[0.0, 0.0], [3 * gap, 4 * gap], [0.0, 0.0]], [1.0, 1.0, 1.0] if family is IsotropicGaussian
+                   else np.ones((3, 2)))  # fmt: skip
+        for values in (fisher_rao_distance(x[:, None], x[None]), pairwise(fisher_rao_distance, x)):
+            np.testing.assert_allclose(values, 5 * gap * (1 - np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]])), rtol=1e-14)
+        if family is DiagonalGaussian:
+            t = family(*(torch_tensor(v) for v in (x.mean, x.var)))
+            value = fisher_rao_distance(t[0], t[1])
+            assert float(value) == pytest.approx(5 * gap, rel=1e-14)
+
+
+def torch_tensor(values):
+    torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
+    return torch.tensor(np.array(values))
+
+
+def test_log_densities_of_large_and_small_units():
+    rng = RNG(0)
+    for family in (f for f in MAKERS if f not in (Categorical, PointMass)):
+        x = random_batch(family, 3, rng)
+        at = rng.standard_normal((3, 3))
+        for power in (-500, 500):
+            shift = 3 * power * np.log(2.0)
+            found = in_unit(x, 2.0**power).log_prob(at * 2.0**power)
+            np.testing.assert_allclose(found, x.log_prob(at) - shift, rtol=1e-12, atol=1e-10)
 
 
 # ------------------------------------------------------------------------------------------ measures as objects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import mpmath as mp
@@ -280,6 +281,70 @@ def test_no_combination_of_starts_finds_less():
         assert (found.energy <= rival.state.energy * (1 + 1e-8)).all()
 
 
+def test_the_least_minimum_may_lie_between_the_starts():
+    # from two of the three starts a longer geodesic is found, of length 16.1745
+    ell = np.array([[6.910186522635818, 4.121847296523142, -4.121847296523142, -6.910186522635818]])
+    m = np.array([[358.679150237376, 38.740303653160616, 6.620857711746819, 11.317041984551993]])
+    found = _normal_fibre.minimize(ell, m, max_iter=100)
+    assert found.converged[0]
+    assert float(np.sqrt(2 * found.energy[0])) == pytest.approx(16.0598681717, rel=1e-9)
+
+
+def test_a_minimum_at_the_end_of_a_flat_valley_is_reached_and_soon(monkeypatch):
+    # the preconditioned Hessian spans more than thirteen digits: conjugate gradients alone ended at 48.952990
+    rng = RNG(3)
+    covs = []
+    for _ in range(2):
+        q = np.linalg.qr(rng.normal(size=(16, 16)))[0]
+        cov = (q * np.exp(np.sort(rng.uniform(-0.5, 0.5, 16) * np.log(1e10)))) @ q.T
+        covs.append((cov + cov.T) / 2)
+    p, q = Gaussian(np.zeros(16), covs[0]), Gaussian(1e4 * rng.normal(size=16), covs[1])
+    counted, plain = [], _normal_pairs._extended.wide_svd
+    monkeypatch.setattr(_normal_pairs._extended, "wide_svd", lambda x: (counted.append(len(x)), plain(x))[1])
+    found = normal_geodesic(p, q)
+    assert float(found.distance) == pytest.approx(48.952904138, rel=1e-7)
+    assert found.relative_error < 1e-9
+    assert len(counted) < 60  # once 3000
+
+
+def test_the_condition_of_a_covariance_is_seen_in_any_order_of_its_coordinates():
+    rng = RNG(8)
+    for d in (2, 3, 6):
+        cov = covariance(rng, d, condition=1e9)
+        seen = []
+        for _ in range(5):
+            order = rng.permutation(d)
+            turned = cov[np.ix_(order, order)][None]
+            seen.append(float(_normal_pairs._unexplained(np.linalg.cholesky(turned), turned)[0]))
+        np.testing.assert_allclose(seen, 1 / (np.diagonal(np.linalg.inv(cov)) * np.diagonal(cov)).max(), rtol=1e-4)
+
+
+def test_the_estimate_covers_the_order_of_the_coordinates():
+    rng = RNG(9)
+    for d, condition in ((2, 1e11), (3, 1e11), (6, 1e9), (12, 1e7)):
+        p, q = (normals(rng, 12, d, condition=condition) for _ in range(2))
+        order = rng.permutation(d)
+        a, b = (Gaussian(x.mean[:, order], x.cov[:, order][:, :, order]) for x in (p, q))
+        one, other = normal_geodesic(p, q, strict=False), normal_geodesic(b, a, strict=False)
+        allowed = one.relative_error + other.relative_error + 1e-15
+        assert (np.abs(one.distance / other.distance - 1)[one.converged] < allowed[one.converged]).all()
+        assert one.converged.any()
+
+
+@pytest.mark.parametrize("d", [2, 5])
+@pytest.mark.parametrize(("spread", "condition"), [(1.0, 4.0), (100.0, 100.0), (1.0, 1e10)])
+def test_temporaries_keep_to_the_memory(d, spread, condition):
+    n = {2: 60, 5: 8}[d] if condition < 1e9 else {2: 12, 5: 5}[d]
+    memory = 4e5
+    x = normals(RNG(0), n, d, spread=spread, condition=condition)
+    pairwise(fisher_rao_distance, x[:2], memory=memory)  # imports are not counted
+    tracemalloc.start()
+    values = pairwise(fisher_rao_distance, x, memory=memory, threads=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < memory + values.nbytes + 60_000
+
+
 # ------------------------------------------------------------------------------------------------------------- laws
 
 
@@ -443,6 +508,15 @@ def test_extended_precision_agrees_with_double_precision_where_that_suffices():
     for a, b in zip((*extended.rates, *extended.gradients), (*plain.rates, *plain.gradients), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)
     assert (extended.relative_error < plain.relative_error).all()
+
+
+@pytest.mark.parametrize("condition", [None, 1e12])
+def test_a_pair_and_its_mirror_image_have_the_same_distance_to_the_last_bit(condition):
+    rng = RNG(8)
+    p, q = normals(rng, 30, 3, spread=5.0, condition=condition), normals(rng, 30, 3, condition=condition)
+    same = Gaussian(q.mean + 1.0, q.cov)
+    for a, b in ((p, q), (q, same), (p, p)):
+        np.testing.assert_array_equal(fisher_rao_distance(a, b), fisher_rao_distance(b, a))
 
 
 def test_batches_portions_and_broadcasting_equal_the_loop(monkeypatch):

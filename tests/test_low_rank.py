@@ -22,7 +22,7 @@ from infogeo import (
     pairwise,
 )
 from infogeo.dispatch import low_rank as dispatch
-from infogeo.errors import ArgumentError, DomainError, ShapeError, UnsupportedFamilyError
+from infogeo.errors import DomainError, ShapeError, UnsupportedFamilyError
 
 RNG = np.random.default_rng
 MEASURES = (
@@ -104,19 +104,33 @@ def test_members_of_different_rank_and_close_members():
     assert found == pytest.approx(float(np.sqrt(2 * kl_divergence(p.to_full(), close.to_full()))), rel=1e-5)
 
 
-def test_gradients_of_all_parameters():
+def test_factors_beyond_the_digits_of_the_diagonal_are_refused():
+    rng = RNG(8)
+    one = LowRankGaussian(np.zeros((1, 6)), rng.normal(size=(1, 6, 2)), np.ones(6))
+    large = LowRankGaussian(one.mean, 1e6 * rng.normal(size=(1, 6, 2)), one.diagonal)
+    with pytest.raises(DomainError, match="standard deviations of the diagonal"):
+        fisher_rao_distance(one, large)
+    fitting = LowRankGaussian(one.mean, 1e3 * rng.normal(size=(1, 6, 2)), one.diagonal)
+    assert (fisher_rao_distance(one, fitting) > 1).all()
+
+
+def test_a_rank_above_the_dimension_takes_no_more_than_the_dimension():
+    p, q = batch(RNG(9), 2, 3, 5)
+    known = float(fisher_rao_distance(p.to_full(), q.to_full()))
+    assert float(fisher_rao_distance(p, q)) == pytest.approx(known, rel=1e-12)
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda m: m.name)
+def test_gradients_of_all_parameters(measure):
     torch = pytest.importorskip("torch", reason="tensors need torch: pip install 'infogeo[transformers]'")
     rng = RNG(5)
     p, q = batch(rng, 2, 6, 2, np.ones(6)), batch(rng, 2, 6, 2, np.ones(6))
     leaves = [torch.tensor(x, requires_grad=True) for x in (p.mean, p.factor, q.mean, q.factor, np.full(6, 1.3))]
 
     def distance(a, f, b, g, v):
-        return fisher_rao_distance(LowRankGaussian(a, f, v), LowRankGaussian(b, g, v))
+        return measure(LowRankGaussian(a, f, v), LowRankGaussian(b, g, v))
 
     assert torch.autograd.gradcheck(distance, leaves)
-    tensors = LowRankGaussian(leaves[0], leaves[1], leaves[4])
-    with pytest.raises(ArgumentError, match="only fisher_rao_distance"):
-        kl_divergence(tensors, tensors)
     x = rng.normal(size=(2, 6))
     assert torch.autograd.gradcheck(lambda f, v: LowRankGaussian(leaves[0], f, v).log_prob(x), (leaves[1], leaves[4]))
 

@@ -18,6 +18,7 @@ from infogeo import (
     DiagonalGaussian,
     Exponential,
     Gaussian,
+    LowRankGaussian,
     PointMass,
     SharedCovarianceGaussian,
     bhattacharyya_distance,
@@ -39,7 +40,9 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FAMILIES = list(MAKERS)
 NORMALS = [f for f in FAMILIES if f not in (Categorical, PointMass)]
 CASES = [pytest.param(m, f, id=f"{m.name}-{f.__name__}") for m in MEASURES.values() for f in m.families if f in MAKERS]
-SMOOTH = [c for c in CASES if c.values[0].name != "total_variation_distance"]  # that has a kink at equal probabilities
+FREE = [c for c in CASES if c.values[1] is not LowRankGaussian]
+"""Without the pairs that need one diagonal, whose entries cannot move on their own: see tests/test_low_rank.py."""
+SMOOTH = [c for c in FREE if c.values[0].name != "total_variation_distance"]  # that has a kink at equal probabilities
 
 
 def tensors(x, *, device="cpu", gradient=False):
@@ -298,7 +301,7 @@ def test_where_numpy_computes_a_tensor_with_a_gradient_is_refused_and_a_plain_on
     assert isinstance(Exponential(torch.tensor([2.0], dtype=torch.bfloat16)).rate, np.ndarray)
     with pytest.raises(DomainError, match=r"rate: found a tensor that records a gradient.*rate.detach\(\).cpu\(\)"):
         Exponential(torch.tensor([2.0], requires_grad=True))
-    with pytest.raises(DomainError, match="rate: found a tensor on meta"):
+    with pytest.raises(DomainError, match=r"rate: found a tensor on .*meta"):
         Exponential(torch.tensor([2.0], device="meta"))
     p = DiagonalGaussian([0.0], [1.0])
     assert isinstance(p.log_prob(torch.zeros(1)), np.ndarray)
@@ -315,7 +318,7 @@ def ends(family, spread, *, seed=0):
     return x[:3][:, None].coordinates(), x[3:].coordinates(), x.with_coordinates
 
 
-@pytest.mark.parametrize(("m", "family"), CASES)
+@pytest.mark.parametrize(("m", "family"), FREE)
 def test_gradients_pass_gradcheck_with_broadcasting(m, family):
     x, y, make = ends(family, 0.7)
     leaves = [torch.tensor(v, requires_grad=True) for v in (x, y)]
@@ -340,7 +343,7 @@ def _as(array, other):
     return torch.tensor(array) if isinstance(other, torch.Tensor) else array
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f is not LowRankGaussian])
 @given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([1e-9, 1e-4, 0.3, 2.0]))
 @settings(max_examples=5, deadline=None)
 def test_gradients_agree_with_differences_along_random_directions(family, seed, spread):
@@ -519,7 +522,7 @@ def test_the_hessian_of_the_divergence_is_the_fisher_information():
         np.testing.assert_allclose(hessian.numpy(), wanted, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(("m", "family"), CASES)
+@pytest.mark.parametrize(("m", "family"), FREE)
 def test_second_derivatives_are_right_or_refused(m, family):
     x = random_batch(family, 2, RNG(0), d=2, spread=0.7)
     leaves = [torch.tensor(v, requires_grad=True) for v in x.coordinates()]

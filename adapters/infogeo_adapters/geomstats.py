@@ -87,7 +87,8 @@ def from_geomstats(points: ArrayLike, space: Any) -> Any:
 
     Parameters
     ----------
-    points : array, shape (..., *space.shape)
+    points : array
+        Of shape ``(..., *space.shape)``.
     space : FisherRaoManifold or a space of geomstats
         Of geomstats' own: univariate, diagonal, centered and general normals, categorical, Dirichlet, beta, Poisson and
         exponential distributions.

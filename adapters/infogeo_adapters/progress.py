@@ -15,8 +15,9 @@ import numpy as np
 
 from infogeo import Family, pairwise
 from infogeo._arrays import is_tensor, to_numpy
-from infogeo.errors import ArgumentError
-from infogeo.measures import Measure
+from infogeo.errors import ArgumentError, OutputError
+from infogeo.measures import Measure, check_family
+from infogeo.pairwise import check_measure
 from infogeo_adapters._require import require
 
 DELAY = 2.0
@@ -106,6 +107,8 @@ def pairwise_to_file(
     ------
     ArgumentError
         If there is a file at the path that is not the unfinished matrix of this measure and this batch.
+    OutputError
+        If the file cannot be written.
 
     Examples
     --------
@@ -116,14 +119,21 @@ def pairwise_to_file(
     ...     pairwise_to_file(os.path.join(folder, "distances.npy"), euclidean_distance, x).tolist()
     [[0.0, 1.0, 3.0], [1.0, 0.0, 2.0], [3.0, 2.0, 0.0]]
     """
+    check_measure("pairwise_to_file", measure)
+    check_family("pairwise_to_file", x)
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentError(f"path: found {path!r}, wanted a path")
     matrix, record = Path(path), Path(f"{os.fspath(path)}.progress.json")
     if len(x.batch_shape) != 1:
         raise ArgumentError(f"pairwise_to_file: found batch shape {x.batch_shape}, wanted (n,)")
     n = len(x)
     wanted = {"measure": measure.name, "family": type(x).__name__, "n": n, "batch": _fingerprint(x)}
     start = _rows_done(matrix, record, wanted)
-    out = _open(matrix, "r+" if start else "w+", n)
-    _write_record(record, {**wanted, "rows": start})
+    try:
+        out = _open(matrix, "r+" if start else "w+", n)
+        _write_record(record, {**wanted, "rows": start})
+    except OSError as error:
+        raise OutputError(f"cannot write {os.fspath(path)!r}: {error.strerror or error}; give another path") from error
 
     def keep(done: int, total: int) -> None:
         out.flush()

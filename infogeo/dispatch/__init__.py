@@ -10,6 +10,7 @@ from infogeo.dispatch import full_normals as full_normals
 from infogeo.dispatch import gamma_family as gamma_family
 from infogeo.dispatch import isotropic as isotropic
 from infogeo.dispatch import low_rank as low_rank
+from infogeo.dispatch import mixtures as mixtures
 from infogeo.dispatch import normals as normals
 from infogeo.dispatch import numerical as numerical
 from infogeo.dispatch import positive as positive

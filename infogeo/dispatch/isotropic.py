@@ -33,7 +33,8 @@ def _fisher_rao(gap: Array, var_p: Array, var_q: Array, d: int) -> Array:
 
 def _kl(gap: Array, var_p: Array, var_q: Array, d: int) -> Array:
     xp = namespace(var_p, var_q)
-    relative = (var_p - var_q) / var_q
+    with np.errstate(over="ignore"):
+        relative = (var_p - var_q) / var_q
     near = xp.abs(detached(relative)) < 0.5
     few = xp.log1p(xp.where(near, relative, xp.zeros_like(relative)))
     ratio = xp.where(near, few, xp.log(var_p) - xp.log(var_q))
@@ -52,8 +53,9 @@ def _bhattacharyya(gap: Array, var_p: Array, var_q: Array, d: int) -> Array:
     xp = namespace(var_p, var_q)
     s_p, s_q = xp.sqrt(var_p), xp.sqrt(var_q)
     spread = (var_p - var_q) / (s_p + s_q)
-    bulge = spread / s_p * (spread / s_q) / 2  # (v1 + v2) / (2 s1 s2) - 1
-    return 0.5 * d * xp.log1p(bulge) + (gap / xp.sqrt(var_p + var_q)) ** 2 / 4
+    with np.errstate(over="ignore", under="ignore"):
+        bulge = spread / s_p * (spread / s_q) / 2  # (v1 + v2) / (2 s1 s2) - 1
+        return 0.5 * d * xp.log1p(bulge) + (gap / 2 / xp.sqrt(var_p / 2 + var_q / 2)) ** 2 / 2
 
 
 def _hellinger(gap: Array, var_p: Array, var_q: Array, d: int) -> Array:
@@ -66,11 +68,8 @@ def _bures(gap: Array, var_p: Array, var_q: Array, d: int) -> Array:
 
 
 def _gap(a: Array, b: Array) -> Array:
-    """Length of the difference of vectors, without overflow of its square."""
-    xp, half = namespace(a, b), a / 2 - b / 2
-    top = xp.max(xp.abs(detached(half)), axis=-1)
-    top = xp.where(top > 0, top, xp.ones_like(top))
-    return length(half / top[..., None]) * (2 * top)
+    """Length of the difference of vectors, without overflow of the difference."""
+    return 2 * length(a / 2 - b / 2)
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,9 @@ class _Centered:
 
 
 def _prepare(x: IsotropicGaussian) -> _Centered:
-    means = x.mean - namespace(x.mean).mean(x.mean, axis=0)
-    return _Centered(x, means, namespace(means).linalg.vecdot(means, means))
+    with np.errstate(over="ignore", invalid="ignore"):  # entries that leave the range of float64 are computed again
+        means = x.mean - namespace(x.mean).mean(x.mean, axis=0)
+        return _Centered(x, means, namespace(means).linalg.vecdot(means, means))
 
 
 def _register(measure: Measure, formula: Formula) -> None:
@@ -93,7 +93,8 @@ def _register(measure: Measure, formula: Formula) -> None:
 
     def evaluate(x: _Centered, rows: slice, columns: slice, memory: float) -> Array:
         xp, family, upper = namespace(x.means), x.family, measure.symmetric and rows == columns
-        values = x.means[rows] @ x.means[columns].T
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = x.means[rows] @ x.means[columns].T
         left, right = x.squares[rows], x.squares[columns]
         for part in portions(values, *values.shape):
             first = part.start if upper else 0  # below the diagonal of a square nothing is asked for

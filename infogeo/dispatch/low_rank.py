@@ -7,7 +7,7 @@ complement of the span of W_p, W_q and m, which therefore adds nothing to any me
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from infogeo._checks import FloatArray
 from infogeo.bounds import calvo_oller_distance
 from infogeo.distances import bures_wasserstein_distance, fisher_rao_distance, hellinger_distance
 from infogeo.divergences import bhattacharyya_distance, jeffreys_divergence, kl_divergence
-from infogeo.errors import ArgumentError, DomainError
+from infogeo.errors import DomainError
 from infogeo.families import Gaussian
 from infogeo.families.low_rank import LowRankGaussian
 from infogeo.geometry import EXPONENTIAL_MAP, FISHER_INFORMATION, GEODESIC, LOGARITHM_MAP
@@ -29,6 +29,9 @@ CHUNK_BYTES = 32e6
 
 COPIES = 6
 """Arrays of the size of both factors that the reduction of a pair holds at a time."""
+
+SCRATCH = 3 * COPIES + normal_geodesics.SCRATCH
+"""Temporaries per pair in multiples of one member: those of the solver count where d is not much more than 2 r."""
 
 
 class _Reduced:
@@ -87,18 +90,68 @@ def _aligned(one: FloatArray, other: FloatArray) -> tuple[FloatArray, FloatArray
 
 
 def _through_full(measure: Measure) -> None:
-    """Register a measure that affine maps leave as it is, on the reduced pairs."""
+    """Register a measure that affine maps leave as it is, on the reduced pairs.
+
+    Its gradient by a covariance is zero outside the span, where both normals are the same, so it is lifted from there.
+    """
 
     @measure.register(LowRankGaussian, scratch=3 * COPIES)
     def kernel(p: LowRankGaussian, q: LowRankGaussian) -> Array:
-        if requires_gradient(p.mean, p.factor, p.diagonal, q.mean, q.factor, q.diagonal):
-            raise ArgumentError(
-                f"{measure.name}: of LowRankGaussian with a gradient only fisher_rao_distance is computed; use "
-                "to_full(), or detach()"
-            )
-        values = [measure(reduced.p, reduced.q) for reduced in _reductions(measure.name, p, q)]
-        whole = np.concatenate(values).reshape(np.broadcast_shapes(p.batch_shape, q.batch_shape))
-        return like(whole, p.mean)
+        return _evaluate(measure, p, q, lambda reduced, wanted: _recorded(measure, reduced, p.mean if wanted else None))
+
+
+def _recorded(measure: Measure, reduced: _Reduced, tensor: Array | None) -> tuple[FloatArray, tuple[FloatArray, ...]]:
+    """Values of the reduced pairs, and beside a tensor their gradients by the reduced means and covariances."""
+    if tensor is None:
+        return measure(reduced.p, reduced.q), ()
+    leaves = [like(x, tensor).requires_grad_() for side in (reduced.p, reduced.q) for x in (side.mean, side.cov)]
+    value = measure(Gaussian(*leaves[:2]), Gaussian(*leaves[2:]))
+    value.sum().backward()
+    slopes = [to_numpy(leaf.grad) for leaf in leaves]
+    return to_numpy(value), tuple(g if g.ndim == 2 else (g + np.swapaxes(g, 1, 2)) / 2 for g in slopes)
+
+
+def _exact(reduced: _Reduced, wanted: bool) -> tuple[FloatArray, tuple[FloatArray, ...]]:
+    parts = normal_geodesics.solve_all(reduced.p, reduced.q, gradients=wanted)
+    found = [part.gradients for part in parts if part.gradients is not None]
+    slopes = tuple(np.concatenate([g[i] for g in found]) for i in range(4)) if wanted else ()
+    distance = np.concatenate([part.distance for part in parts])
+    _check_size(reduced, distance)
+    return distance, slopes
+
+
+def _check_size(reduced: _Reduced, distance: FloatArray) -> None:
+    """Raise where the factors are so large that the identity beside their squares has lost its digits."""
+    largest = np.max([np.linalg.norm(a, ord=2, axis=(-2, -1)) for a in reduced.factors], axis=0)
+    lost = 2 * np.finfo(np.float64).eps * largest**2 > normal_geodesics.ACCURACY * np.maximum(1.0, distance)
+    if lost.any():
+        raise DomainError(
+            f"fisher_rao_distance: a factor reaches {largest[lost].max():.3g} standard deviations of the diagonal, "
+            "whose part of the distance is lost in rounding; raise the diagonal, or take a smaller factor"
+        )
+
+
+def _evaluate(
+    measure: Measure,
+    p: LowRankGaussian,
+    q: LowRankGaussian,
+    solve: Callable[[_Reduced, bool], tuple[FloatArray, tuple[FloatArray, ...]]],
+) -> Array:
+    parameters = (p.mean, p.factor, p.diagonal, q.mean, q.factor, q.diagonal)
+    wanted = requires_gradient(*parameters)
+    values, slopes = [], []
+    for reduced in _reductions(measure.name, p, q):
+        value, gradients = solve(reduced, wanted)
+        values.append(value)
+        if wanted:
+            slopes.append(_lift(reduced, gradients, (p.rank, q.rank)))
+    shape = np.broadcast_shapes(p.batch_shape, q.batch_shape)
+    whole = like(np.concatenate(values).reshape(shape), p.mean)
+    if not wanted:
+        return whole
+    found = [np.concatenate([s[i] for s in slopes]) for i in range(6)]
+    shaped = [like(g.reshape((*shape, *g.shape[1:])), p.mean) for g in found]
+    return with_gradients(whole, *zip(parameters, shaped, strict=True))
 
 
 for _measure in (kl_divergence, jeffreys_divergence, bhattacharyya_distance, hellinger_distance, calvo_oller_distance):
@@ -108,26 +161,9 @@ bures_wasserstein_distance.refuse(
 )
 
 
-@fisher_rao_distance.register(LowRankGaussian, scratch=3 * COPIES)
+@fisher_rao_distance.register(LowRankGaussian, scratch=SCRATCH)
 def _fisher_rao(p: LowRankGaussian, q: LowRankGaussian) -> Array:
-    parameters = (p.mean, p.factor, p.diagonal, q.mean, q.factor, q.diagonal)
-    wanted = requires_gradient(*parameters)
-    values: list[FloatArray] = []
-    slopes: list[tuple[FloatArray, ...]] = []
-    for reduced in _reductions("fisher_rao_distance", p, q):
-        parts = normal_geodesics.solve_all(reduced.p, reduced.q, gradients=wanted)
-        values += [part.distance for part in parts]
-        if wanted:
-            found = [part.gradients for part in parts if part.gradients is not None]
-            whole = tuple(np.concatenate([g[i] for g in found]) for i in range(4))
-            slopes.append(_lift(reduced, whole, (p.rank, q.rank)))
-    shape = np.broadcast_shapes(p.batch_shape, q.batch_shape)
-    value = like(np.concatenate(values).reshape(shape), p.mean)
-    if not wanted:
-        return value
-    gradients = [np.concatenate([s[i] for s in slopes]) for i in range(6)]
-    shaped = [like(g.reshape((*shape, *g.shape[1:])), p.mean) for g in gradients]
-    return with_gradients(value, *zip(parameters, shaped, strict=True))
+    return _evaluate(fisher_rao_distance, p, q, _exact)
 
 
 def _lift(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infogeo._arrays import Array, is_tensor, namespace, to_numpy
-from infogeo._checks import as_floats, sealed, together
+from infogeo._checks import as_floats, check_broadcast, sealed, together
 from infogeo.errors import ArgumentError, ShapeError
 
 RandomState = np.random.Generator | int | None
@@ -149,6 +149,7 @@ class Family(ABC):
             else:
                 flat.append(array.reshape((*array.shape[:lead], size)))
         xp = namespace(*flat)
+        check_broadcast(**{name: array[..., 0] for name, array in zip(wanted, flat, strict=True)})
         shape = np.broadcast_shapes(*(tuple(a.shape[:-1]) for a in flat))
         return xp.concat([xp.broadcast_to(a, (*shape, a.shape[-1])) for a in flat], axis=-1)
 
@@ -186,6 +187,8 @@ class Family(ABC):
             values = {name: cut(getattr(self, name), index, axes) for name, axes in self.event_axes.items()}
         except IndexError as error:
             raise IndexError(f"{type(self).__name__} of batch shape {self.batch_shape}: {error}") from None
+        except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors that NumPy cannot read
+            raise ArgumentError(f"index: found {index!r}, wanted one that NumPy knows ({error})") from error
         chosen = object.__new__(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = sealed(values[field.name]) if field.name in values else getattr(self, field.name)

@@ -20,7 +20,16 @@ from infogeo._arrays import (
     requires_gradient,
     to_numpy,
 )
-from infogeo._checks import as_array, as_floats, check_sums, check_tensor, rounding_of_sums, sealed
+from infogeo._checks import (
+    as_array,
+    as_floats,
+    check_points,
+    check_sums,
+    check_tensor,
+    random_generator,
+    rounding_of_sums,
+    sealed,
+)
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.families.base import Family, RandomState, check_batch, table
 
@@ -264,6 +273,7 @@ class Categorical(Family):
         if not is_tensor(outcome):
             outcome = like(outcome, self.log_probs)
         xp = namespace(self.log_probs)
+        check_points(outcome, self.batch_shape)
         shape = np.broadcast_shapes(tuple(outcome.shape), self.batch_shape)
         rows = xp.broadcast_to(self.log_probs, (*shape, self.dimension))
         places = xp.broadcast_to(xp.astype(outcome, xp.int64), shape)[..., None]
@@ -277,7 +287,7 @@ class Categorical(Family):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> Array:
         """Outcomes of shape ``(*shape, *batch_shape)``; an outcome of probability zero is never drawn."""
-        uniform = np.random.default_rng(rng).random((*shape, *self.batch_shape))
+        uniform = random_generator(rng, shape).random((*shape, *self.batch_shape))
         xp = namespace(self.log_probs)
         rows = xp.exp(detached(self.log_probs)).reshape(-1, self.dimension)
         flat = like(np.ascontiguousarray(uniform.reshape(-1, rows.shape[0]).T), rows)

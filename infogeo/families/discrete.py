@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo import _counts
-from infogeo._checks import FloatArray, IntArray
+from infogeo._checks import FloatArray, IntArray, check_points, random_generator
 from infogeo.errors import DomainError
 from infogeo.families._parameters import check_entries, check_trials, counts, set_parameters
 from infogeo.families.base import Family, RandomState, table
@@ -71,7 +71,7 @@ class Bernoulli(_Counts):
 
     def log_prob(self, x: ArrayLike) -> FloatArray:
         """Log-probability in nats of integers ``x``, which broadcast against the batch; of other than 0 and 1 -inf."""
-        return _counts.binomial_log_prob(counts(x), 1, self.prob)
+        return _counts.binomial_log_prob(check_points(counts(x), self.batch_shape), 1, self.prob)
 
     def entropy(self) -> FloatArray:
         """Entropy in nats, of the batch shape."""
@@ -79,7 +79,7 @@ class Bernoulli(_Counts):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> IntArray:
         """Draws of shape ``(*shape, *batch_shape)``."""
-        uniform = np.random.default_rng(rng).random((*shape, *self.batch_shape))
+        uniform = random_generator(rng, shape).random((*shape, *self.batch_shape))
         return np.asarray(uniform < self.prob, dtype=np.int64)
 
 
@@ -133,7 +133,7 @@ class Binomial(_Counts):
 
         Computed after Loader (2000) from the deviance, so that it keeps its digits for large counts.
         """
-        return _counts.binomial_log_prob(counts(x), self.trials, self.prob)
+        return _counts.binomial_log_prob(check_points(counts(x), self.batch_shape), self.trials, self.prob)
 
     def entropy(self) -> FloatArray:
         r"""Entropy in nats, of the batch shape.
@@ -145,8 +145,8 @@ class Binomial(_Counts):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> IntArray:
         """Draws of shape ``(*shape, *batch_shape)``."""
-        size = (*shape, *self.batch_shape)
-        return np.asarray(np.random.default_rng(rng).binomial(self.trials, self.prob, size), dtype=np.int64)
+        drawn = random_generator(rng, shape).binomial(self.trials, self.prob, (*shape, *self.batch_shape))
+        return np.asarray(drawn, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +189,7 @@ class Geometric(_Counts):
 
     def log_prob(self, x: ArrayLike) -> FloatArray:
         """Log-probability in nats of integers ``x``, which broadcast against the batch; below zero minus infinity."""
-        k = counts(x)
+        k = check_points(counts(x), self.batch_shape)
         with np.errstate(divide="ignore"):
             failure = np.log1p(-self.prob)
         value = np.log(self.prob) + np.where(k > 0, k, 1) * failure
@@ -207,7 +207,7 @@ class Geometric(_Counts):
         DomainError
             If the probability is so small that a draw is too large for int64.
         """
-        noise = np.random.default_rng(rng).standard_exponential((*shape, *self.batch_shape))
+        noise = random_generator(rng, shape).standard_exponential((*shape, *self.batch_shape))
         with np.errstate(divide="ignore", over="ignore"):
             draws = np.floor(noise / -np.log1p(-self.prob))
         if (draws >= 2.0**63).any():
@@ -255,7 +255,7 @@ class Poisson(_Counts):
 
         Computed after Loader (2000) from the deviance, so that it keeps its digits for large counts.
         """
-        return _counts.poisson_log_prob(counts(x), self.rate)
+        return _counts.poisson_log_prob(check_points(counts(x), self.batch_shape), self.rate)
 
     def entropy(self) -> FloatArray:
         r"""Entropy in nats, of the batch shape.
@@ -276,7 +276,7 @@ class Poisson(_Counts):
         """
         if (self.rate > 9e18).any():
             raise DomainError(f"Poisson: draws for rate {self.rate.max()} are too large for int64; at most 9e18")
-        return np.asarray(np.random.default_rng(rng).poisson(self.rate, (*shape, *self.batch_shape)), dtype=np.int64)
+        return np.asarray(random_generator(rng, shape).poisson(self.rate, (*shape, *self.batch_shape)), dtype=np.int64)
 
 
 def _check_probability(prob: FloatArray) -> None:

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo import _gamma_functions, _kernels
-from infogeo._checks import FloatArray, as_float_array, check_sums, sealed, sum_tolerance
+from infogeo._checks import (
+    FloatArray,
+    as_float_array,
+    check_points,
+    check_sums,
+    random_generator,
+    sealed,
+    sum_tolerance,
+)
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families._parameters import check_entries, check_positive, in_range, set_parameters
 from infogeo.families.base import Family, RandomState, check_batch, table
@@ -81,7 +89,7 @@ class Gamma(Family):
 
     def log_prob(self, x: ArrayLike) -> FloatArray:
         """Log-density in nats at numbers ``x``, which broadcast against the batch; minus infinity below zero."""
-        at = as_float_array("x", x)
+        at = check_points(as_float_array("x", x), self.batch_shape)
         inside = at > 0
         log_x = np.log(np.where(inside, at, 1.0))
         # k (1 + log y - y) with y = x / mean does not cancel for large k
@@ -101,7 +109,7 @@ class Gamma(Family):
 
         A draw below the smallest float64 is 0; with a shape parameter of 0.001 that is every second one.
         """
-        noise = np.random.default_rng(rng).standard_gamma(self.shape, size=(*shape, *self.batch_shape))
+        noise = random_generator(rng, shape).standard_gamma(self.shape, size=(*shape, *self.batch_shape))
         with np.errstate(over="ignore"):
             return in_range("Gamma", np.asarray(noise / self.rate))
 
@@ -162,7 +170,7 @@ class Beta(Family):
 
     def log_prob(self, x: ArrayLike) -> FloatArray:
         """Log-density in nats at numbers ``x``, which broadcast against the batch; minus infinity outside 0 to 1."""
-        at = as_float_array("x", x)
+        at = check_points(as_float_array("x", x), self.batch_shape)
         inside = (at >= 0) & (at <= 1)
         safe = np.where(inside, at, 0.5)
         value = _log_density(self.concentration, np.stack([safe, 1 - safe], axis=-1))
@@ -174,7 +182,7 @@ class Beta(Family):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
         """Draws of shape ``(*shape, *batch_shape)``; they may round to 0 or 1."""
-        return np.asarray(np.random.default_rng(rng).beta(self.alpha, self.beta, size=(*shape, *self.batch_shape)))
+        return np.asarray(random_generator(rng, shape).beta(self.alpha, self.beta, size=(*shape, *self.batch_shape)))
 
     def parameter_rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Both parameters."""
@@ -248,6 +256,7 @@ class Dirichlet(Family):
         at = as_float_array("x", x)
         if at.ndim == 0 or at.shape[-1] != self.dimension:
             raise ShapeError(f"x: found shape {at.shape}, wanted (..., {self.dimension})")
+        check_points(at, self.batch_shape, 1)
         if (at < 0).any():
             raise DomainError(f"x: found {at.min()}, wanted probabilities, which are not negative")
         check_sums("x", at.sum(axis=-1), sum_tolerance(np.asarray(x).dtype))
@@ -259,7 +268,7 @@ class Dirichlet(Family):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
         """Draws of shape ``(*shape, *batch_shape, V)``, each with sum one; coordinates may round to 0 or 1."""
-        generator = np.random.default_rng(rng)
+        generator = random_generator(rng, shape)
         a = np.broadcast_to(self.concentration, (*shape, *self.concentration.shape))
         left = np.ones(a.shape[:-1])
         draws = np.empty(a.shape)

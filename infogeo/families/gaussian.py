@@ -21,7 +21,7 @@ from infogeo._arrays import (
     solve_triangular,
     to_numpy,
 )
-from infogeo._checks import as_floats, beside, check_shape, sealed, together
+from infogeo._checks import as_floats, beside, check_points, check_shape, random_generator, sealed, together
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families.base import Family, RandomState, check_batch, cut, table
 
@@ -93,8 +93,8 @@ class DiagonalGaussian(Family):
     def log_prob(self, x: ArrayLike) -> Array:
         """Log-density in nats at vectors ``x`` of shape (..., d), which broadcast against the batch."""
         xp = namespace(self.var)
-        z2 = (_vectors(x, self.dimension, self.mean) - self.mean) ** 2 / self.var
-        return as_result(-0.5 * xp.sum(z2 + xp.log(self.var) + LOG_2PI, axis=-1))
+        z = (_vectors(x, self.dimension, self.mean, self.batch_shape) - self.mean) / xp.sqrt(self.var)
+        return as_result(-0.5 * xp.sum(z * z + xp.log(self.var) + LOG_2PI, axis=-1))
 
     def entropy(self) -> Array:
         """Differential entropy in nats, shape (...,)."""
@@ -183,7 +183,8 @@ class SharedCovarianceGaussian(Family):
 
     def log_prob(self, x: ArrayLike) -> Array:
         """Log-density in nats at vectors ``x`` of shape (..., d), which broadcast against the batch."""
-        z2 = (solve_lower(self.cholesky, _vectors(x, self.dimension, self.mean) - self.mean) ** 2).sum(axis=-1)
+        away = _vectors(x, self.dimension, self.mean, self.batch_shape) - self.mean
+        z2 = (solve_lower(self.cholesky, away) ** 2).sum(axis=-1)
         return as_result(-0.5 * (z2 + self.dimension * LOG_2PI) - half_log_det(self.cholesky))
 
     def entropy(self) -> Array:
@@ -267,7 +268,8 @@ class Gaussian(Family):
 
     def log_prob(self, x: ArrayLike) -> Array:
         """Log-density in nats at vectors ``x`` of shape (..., d), which broadcast against the batch."""
-        z2 = (solve_lower(self.cholesky, _vectors(x, self.dimension, self.mean) - self.mean) ** 2).sum(axis=-1)
+        away = _vectors(x, self.dimension, self.mean, self.batch_shape) - self.mean
+        z2 = (solve_lower(self.cholesky, away) ** 2).sum(axis=-1)
         return as_result(-0.5 * (z2 + self.dimension * LOG_2PI) - half_log_det(self.cholesky))
 
     def entropy(self) -> Array:
@@ -312,17 +314,17 @@ def _checked_mean(mean: Any) -> Array:
     return array
 
 
-def _vectors(x: ArrayLike, d: int, parameter: Array = None) -> Array:
+def _vectors(x: ArrayLike, d: int, parameter: Array = None, batch_shape: tuple[int, ...] = ()) -> Array:
     """Vectors (..., d) in the library of a parameter; tensors beside arrays of NumPy are read as arrays."""
     array = beside("x", x, parameter)
     if array.ndim == 0 or array.shape[-1] != d:
         raise ShapeError(f"x: found shape {tuple(array.shape)}, wanted (..., {d})")
-    return array
+    return check_points(array, batch_shape, 1)
 
 
 def _noise(rng: RandomState, shape: tuple[int, ...], mean: Array) -> Array:
     """Standard normal numbers of NumPy, beside the mean: the same seed gives the same draws in every library."""
-    return like(np.random.default_rng(rng).standard_normal((*shape, *mean.shape)), mean)
+    return like(random_generator(rng, shape).standard_normal((*shape, *mean.shape)), mean)
 
 
 def _mean_columns(mean: Array) -> dict[str, Any]:

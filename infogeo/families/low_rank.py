@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo._arrays import Array, as_result, namespace, solve_triangular, to_numpy
-from infogeo._checks import as_floats, check_shape, sealed, together
+from infogeo._checks import as_floats, check_shape, random_generator, sealed, together
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families.base import Family, RandomState, table
 from infogeo.families.gaussian import (
@@ -113,7 +113,7 @@ class LowRankGaussian(Family):
     def log_prob(self, x: ArrayLike) -> Array:
         """Log-density in nats at vectors ``x`` of shape (..., d), which broadcast against the batch."""
         xp = namespace(self.mean)
-        y = (_vectors(x, self.dimension, self.mean) - self.mean) / xp.sqrt(self.diagonal)
+        y = (_vectors(x, self.dimension, self.mean, self.batch_shape) - self.mean) / xp.sqrt(self.diagonal)
         along = xp.matrix_transpose(self.whitened_factor) @ y[..., None]
         factor = xp.broadcast_to(self._capacitance, (*along.shape[:-1], self.rank))
         explained = solve_triangular(factor, along)[..., 0]
@@ -127,7 +127,7 @@ class LowRankGaussian(Family):
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape ``(*shape, *batch_shape, d)``."""
         xp = namespace(self.mean)
-        rng = np.random.default_rng(rng)
+        rng = random_generator(rng, shape)
         own = xp.sqrt(self.diagonal) * _noise(rng, shape, self.mean)
         common = self.factor @ _noise(rng, shape, self.factor[..., 0, :])[..., None]
         return as_result(self.mean + own + common[..., 0])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo import _counts
-from infogeo._checks import FloatArray, IntArray, as_array
+from infogeo._checks import FloatArray, IntArray, as_array, check_points, random_generator
 from infogeo.errors import ShapeError
 from infogeo.families._parameters import check_trials, counts
 from infogeo.families.base import Family, RandomState
@@ -153,6 +153,7 @@ class Multinomial(Family):
         k = counts(x)
         if k.ndim == 0 or k.shape[-1] != self.dimension:
             raise ShapeError(f"x: found shape {k.shape}, wanted (..., {self.dimension}), a count for each outcome")
+        check_points(k, self.batch_shape, 1)
         return _counts.multinomial_log_prob(k, self.trials, self.probs)
 
     def entropy(self) -> FloatArray:
@@ -175,7 +176,7 @@ class Multinomial(Family):
         order = np.argsort(probs, axis=-1)  # what rounding leaves over goes to the most probable outcome
         increasing = np.take_along_axis(probs, order, axis=-1)
         increasing /= increasing.sum(axis=-1, keepdims=True)
-        drawn = np.random.default_rng(rng).multinomial(self.trials, increasing, (*shape, *self.batch_shape))
+        drawn = random_generator(rng, shape).multinomial(self.trials, increasing, (*shape, *self.batch_shape))
         places = np.broadcast_to(np.argsort(order, axis=-1), drawn.shape)
         return np.asarray(np.take_along_axis(drawn, places, axis=-1), dtype=np.int64)
 

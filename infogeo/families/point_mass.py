@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo._arrays import Array, is_tensor, like, namespace, to_numpy
-from infogeo._checks import as_floats, sealed
+from infogeo._checks import as_floats, random_generator, sealed
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families.base import Family, RandomState, check_batch, table
 
@@ -75,6 +75,7 @@ class PointMass(Family):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> Array:
         """Copies of the location, shape ``(*shape, *batch_shape, d)``; no randomness is used."""
+        random_generator(rng, shape)
         repeated = namespace(self.location).broadcast_to(self.location, (*shape, *self.location.shape))
         return repeated.clone() if is_tensor(repeated) else repeated.copy()
 

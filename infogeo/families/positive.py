@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_float_array
+from infogeo._checks import FloatArray, as_float_array, check_points, random_generator
 from infogeo._terms import log_ratio
 from infogeo.families._parameters import check_positive, in_range, known, set_parameters
 from infogeo.families.base import Family, RandomState, table
@@ -68,7 +68,7 @@ class Exponential(_PositiveNumbers):
 
     def log_prob(self, x: ArrayLike) -> FloatArray:
         """Log-density in nats at numbers ``x``, which broadcast against the batch; minus infinity below zero."""
-        at = as_float_array("x", x)
+        at = check_points(as_float_array("x", x), self.batch_shape)
         with np.errstate(over="ignore"):
             return np.where(at < 0, -np.inf, np.log(self.rate) - self.rate * np.maximum(at, 0.0))
 
@@ -78,7 +78,7 @@ class Exponential(_PositiveNumbers):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
         """Draws of shape ``(*shape, *batch_shape)``."""
-        noise = np.random.default_rng(rng).standard_exponential((*shape, *self.batch_shape))
+        noise = random_generator(rng, shape).standard_exponential((*shape, *self.batch_shape))
         with np.errstate(over="ignore"):
             return in_range("Exponential", np.asarray(noise / self.rate))
 
@@ -124,7 +124,7 @@ class LogNormal(_PositiveNumbers):
 
     def log_prob(self, x: ArrayLike) -> FloatArray:
         """Log-density in nats at numbers ``x``, which broadcast against the batch; minus infinity up to zero."""
-        at = as_float_array("x", x)
+        at = check_points(as_float_array("x", x), self.batch_shape)
         inside = at > 0
         log = np.log(np.where(inside, at, 1.0))
         with np.errstate(over="ignore"):
@@ -137,7 +137,7 @@ class LogNormal(_PositiveNumbers):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
         """Draws of shape ``(*shape, *batch_shape)``."""
-        noise = np.random.default_rng(rng).standard_normal((*shape, *self.batch_shape))
+        noise = random_generator(rng, shape).standard_normal((*shape, *self.batch_shape))
         with np.errstate(over="ignore"):
             return in_range("LogNormal", np.exp(self.mean + np.sqrt(self.var) * noise))
 
@@ -191,7 +191,7 @@ class Weibull(_PositiveNumbers):
 
         At zero the density is infinite for a shape below one, and the inverse of the scale for the shape one.
         """
-        at = as_float_array("x", x)
+        at = check_points(as_float_array("x", x), self.batch_shape)
         inside = at > 0
         safe = np.where(inside, at, 1.0)
         log = log_ratio(safe, self.scale)
@@ -211,7 +211,7 @@ class Weibull(_PositiveNumbers):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
         """Draws of shape ``(*shape, *batch_shape)``."""
-        noise = np.random.default_rng(rng).standard_exponential((*shape, *self.batch_shape))
+        noise = random_generator(rng, shape).standard_exponential((*shape, *self.batch_shape))
         with np.errstate(all="ignore"):
             return in_range("Weibull", np.asarray(self.scale * np.exp(np.log(noise) / self.shape)))
 
@@ -259,7 +259,7 @@ class InverseGaussian(_PositiveNumbers):
 
     def log_prob(self, x: ArrayLike) -> FloatArray:
         """Log-density in nats at numbers ``x``, which broadcast against the batch; minus infinity up to zero."""
-        at = as_float_array("x", x)
+        at = check_points(as_float_array("x", x), self.batch_shape)
         inside = at > 0
         safe = np.where(inside, at, 1.0)
         with np.errstate(over="ignore", under="ignore"):
@@ -281,7 +281,7 @@ class InverseGaussian(_PositiveNumbers):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
         """Draws of shape ``(*shape, *batch_shape)``, by the roots of Michael, Schucany and Haas (1976)."""
-        generator = np.random.default_rng(rng)
+        generator = random_generator(rng, shape)
         size = (*shape, *self.batch_shape)
         with np.errstate(all="ignore"):
             y = generator.standard_normal(size) ** 2 * (self.mean / self.shape) / 2

@@ -98,8 +98,8 @@ class IsotropicGaussian(Family):
     def log_prob(self, x: ArrayLike) -> Array:
         """Log-density in nats at vectors ``x`` of shape (..., d), which broadcast against the batch."""
         xp = namespace(self.var)
-        z2 = xp.sum((_vectors(x, self.dimension, self.mean) - self.mean) ** 2, axis=-1) / self.var
-        return as_result(-0.5 * (z2 + self.dimension * (xp.log(self.var) + LOG_2PI)))
+        z = (_vectors(x, self.dimension, self.mean, self.batch_shape) - self.mean) / xp.sqrt(self.var)[..., None]
+        return as_result(-0.5 * (xp.sum(z * z, axis=-1) + self.dimension * (xp.log(self.var) + LOG_2PI)))
 
     def entropy(self) -> Array:
         """Differential entropy in nats, shape (...,)."""
@@ -192,7 +192,7 @@ class CenteredGaussian(Family):
 
     def log_prob(self, x: ArrayLike) -> Array:
         """Log-density in nats at vectors ``x`` of shape (..., d), which broadcast against the batch."""
-        z2 = (solve_lower(self.cholesky, _vectors(x, self.dimension, self.cov)) ** 2).sum(axis=-1)
+        z2 = (solve_lower(self.cholesky, _vectors(x, self.dimension, self.cov, self.batch_shape)) ** 2).sum(axis=-1)
         return as_result(-0.5 * (z2 + self.dimension * LOG_2PI) - half_log_det(self.cholesky))
 
     def entropy(self) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo import _bessel
-from infogeo._checks import FloatArray, as_array, as_float_array, sealed
+from infogeo._checks import FloatArray, as_array, as_float_array, check_points, random_generator, sealed, sum_tolerance
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families._parameters import check_entries
 from infogeo.families.base import Family, RandomState, check_batch, table
@@ -72,8 +72,9 @@ class VonMisesFisher(Family):
                 "for each member"
             )
         dtype = as_array("mean_direction", self.mean_direction).dtype
-        tolerance = min(max(1e-9, 32 * float(np.finfo(dtype).eps)), 0.008) if dtype.kind == "f" else 1e-9
-        length = np.linalg.norm(direction, axis=-1)
+        tolerance = sum_tolerance(dtype)
+        with np.errstate(over="ignore"):
+            length = np.linalg.norm(direction, axis=-1)
         bad = ~(np.abs(length - 1) <= tolerance)
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -113,7 +114,7 @@ class VonMisesFisher(Family):
 
         Of zero, the uniform distribution, the direction is the first axis.
         """
-        theta = self.split(x)["natural_parameter"]
+        theta = self.split(as_float_array("x", x))["natural_parameter"]
         top = np.abs(theta).max(axis=-1, keepdims=True)
         scaled = np.where(top > 0, theta, np.eye(self.dimension)[0]) / np.where(top > 0, top, 1.0)
         length = np.linalg.norm(scaled, axis=-1, keepdims=True)
@@ -134,6 +135,7 @@ class VonMisesFisher(Family):
         at = as_float_array("x", x)
         if at.ndim == 0 or at.shape[-1] != self.dimension:
             raise ShapeError(f"x: found shape {at.shape}, wanted (..., {self.dimension})")
+        check_points(at, self.batch_shape, 1)
         length = np.linalg.norm(at, axis=-1)
         if (~(np.abs(length - 1) <= 1e-6)).any():
             worst = length.ravel()[np.argmax(np.abs(length - 1))]
@@ -149,7 +151,7 @@ class VonMisesFisher(Family):
 
     def sample(self, rng: RandomState = None, *, shape: tuple[int, ...] = ()) -> FloatArray:
         """Draws of shape ``(*shape, *batch_shape, d)``, by the rejection method of Wood (1994)."""
-        generator = np.random.default_rng(rng)
+        generator = random_generator(rng, shape)
         d = self.dimension
         kappa = np.broadcast_to(self.concentration, (*shape, *self.batch_shape))
         # 1 - cos of the angle to the mean direction

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, IntArray, as_float_array, check_broadcast, check_count
+from infogeo._checks import FloatArray, IntArray, as_float_array, check_broadcast, check_count, check_number
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.manifolds._collocation import STAGES, Curves, better, certificate, newton, straight, through
 from infogeo.manifolds._solution import GeodesicSolution, checked, joined
@@ -152,6 +152,7 @@ def solve(
     first, change = as_float_array("start", start), as_float_array("displacement", displacement)
     if first.ndim == 0 or first.shape[-1] == 0 or first.shape != change.shape:
         raise ShapeError(f"found start {first.shape} and displacement {change.shape}, wanted both (..., n)")
+    tol = check_number("tol", tol)
     if not tol > 0:
         raise ArgumentError(f"tol: found {tol}, wanted a positive number")
     check_count("max_iter", max_iter, 1)
