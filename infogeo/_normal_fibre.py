@@ -228,6 +228,16 @@ def _descend(problem: _Problem, start: Array, max_iter: int) -> _Run:
     return run
 
 
+def length_without_search(log_ratios: Array, shift: Array) -> Array:
+    """The lesser of the lengths (n,) of two lifts that take no search: an upper bound of the distance."""
+    xp = namespace(log_ratios, shift)
+    order = xp.argsort(-log_ratios, axis=1, stable=True)
+    rows = xp.arange(shift.shape[0], device=_device(shift))[:, None]
+    problem = _Problem(log_ratios[rows, order], shift[rows, order], full_svd)
+    values = xp.stack([problem.energies(start) for start in problem.simple_starts()])
+    return xp.sqrt(2 * xp.min(values, axis=0))
+
+
 def _nothing(shift: Array) -> Fibre:
     """The end of the iteration for pairs of dimension zero, which have no coordinate that carries a mean."""
     xp, n = namespace(shift), shift.shape[0]
@@ -284,15 +294,18 @@ class _Problem:
             setattr(part, name, getattr(self, name)[index])
         return part
 
+    def simple_starts(self) -> tuple[Array, Array]:
+        """No skew part, and the minimizer of the sum of squares of C."""
+        gap = self.log_ratios[:, self.rows] - self.log_ratios[:, self.columns]
+        return -self.products / 2, -self.products / (1 + self.xp.exp(gap))
+
     def starts(self) -> list[Array]:
         """No skew part; the minimizer of the sum of squares of C; and for each unknown alone the better of these two.
 
         The last takes each pair of coordinates as if there were no others.
         """
         xp, i, j = self.xp, self.rows, self.columns
-        plain = -self.products / 2
-        gap = self.log_ratios[:, i] - self.log_ratios[:, j]
-        squares = -self.products / (1 + xp.exp(gap))
+        plain, squares = self.simple_starts()
         if self.k == 2:
             return [plain, squares]
         shape = (-1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infogeo import _kernels, _statistics
+from infogeo import _kernels, _normal_fibre, _statistics
 from infogeo._arrays import Array, detached, is_tensor, length, namespace, requires_gradient, to_numpy, with_gradients
 from infogeo._checks import FloatArray
 from infogeo._embedding import (
@@ -31,6 +32,7 @@ from infogeo.families import (
     Family,
     Gaussian,
     IsotropicGaussian,
+    LowRankGaussian,
     PointMass,
 )
 from infogeo.measures import check_pair, measure
@@ -196,16 +198,16 @@ def fisher_rao_bounds(p: Family, q: Family) -> DistanceBounds:
       curve like others [4]_; exact for equal means.
     * ``fibre``: normals are the base of a Riemannian submersion from positive definite matrices of order 2 d + 1 [5]_,
       which shortens no curve on the way up and lengthens none on the way down: :math:`\tfrac12\|\log G\|_F` for any G
-      above :math:`(m, S)`, here
-      :math:`G = M\,\mathrm{diag}(S^{-1}, 1, S)\,M^\top`,
-      :math:`M = \begin{pmatrix} I & 0 & 0 \\ m^\top & 1 & 0 \\ -\frac12 m m^\top & -m & I\end{pmatrix}`. Exact for
-      equal means and for equal or proportional covariances.
+      above :math:`(m, S)`; the least of the two from which the search for the exact distance starts
+      (see :func:`normal_geodesic`). Exact for equal means and for equal or proportional covariances.
 
-    In 19,200 random pairs of dimensions 2 to 10 and distances up to 21 the upper bound was at most 5.7 percent above
-    the exact distance, its median nowhere more than 1.2 percent; the lower was up to 26 percent below it, for means far
+    The upper bound is the exact distance to within some percent; the lower one can be a quarter less, for means far
     apart.
 
-    For families other than :class:`Gaussian` the distance is the one of :func:`fisher_rao_distance` in that family, and
+    :class:`LowRankGaussian` is taken in the few dimensions where two members with one diagonal differ; with different
+    diagonals as :class:`Gaussian`, a pair at a time, in the order of d^3 operations.
+
+    For families other than these the distance is the one of :func:`fisher_rao_distance` in that family, and
     the bounds are those that need its divergences alone.
 
     Parameters
@@ -261,6 +263,8 @@ def fisher_rao_bounds(p: Family, q: Family) -> DistanceBounds:
             "bounds nothing; their fisher_rao_distance has a closed form"
         )
     p, q = _as_arrays(p), _as_arrays(q)
+    if isinstance(p, LowRankGaussian) and isinstance(q, LowRankGaussian):
+        return _low_rank_bounds(p, q)
     below = {"hellinger_angle": 4 * np.arcsin(hellinger_distance(p, q) / 2**0.5)}
     if type(p) in calvo_oller_distance.families:
         below["calvo_oller"] = calvo_oller_distance(p, q)
@@ -274,6 +278,33 @@ def fisher_rao_bounds(p: Family, q: Family) -> DistanceBounds:
     return DistanceBounds(lower, upper, lower_method, upper_method)
 
 
+def _low_rank_bounds(p: LowRankGaussian, q: LowRankGaussian) -> DistanceBounds:
+    """In the few dimensions where two members differ if they have one diagonal, else of one full pair at a time."""
+    from infogeo.dispatch.low_rank import one_diagonal, reductions
+
+    shape = np.broadcast_shapes(p.batch_shape, q.batch_shape)
+    if one_diagonal(p, q).all():
+        parts = [fisher_rao_bounds(reduced.p, reduced.q) for reduced in reductions("fisher_rao_bounds", p, q)]
+    else:
+        places = [np.broadcast_to(np.arange(max(1, math.prod(s))).reshape(s), shape).ravel() for s in (
+            p.batch_shape, q.batch_shape)]  # fmt: skip
+        members = [_rows(side) for side in (p, q)]
+        parts = [
+            fisher_rao_bounds(*(side[[int(i)]].to_full() for side, i in zip(members, pair, strict=True)))
+            for pair in zip(*places, strict=True)
+        ]
+    return DistanceBounds(
+        **{f.name: np.concatenate([getattr(part, f.name) for part in parts]).reshape(shape) for f in fields(parts[0])}
+    )
+
+
+def _rows(x: LowRankGaussian) -> LowRankGaussian:
+    """The batch with its members in one axis."""
+    axes = {name: x.event_axes[name] for name in ("mean", "factor", "diagonal")}
+    values = {name: getattr(x, name) for name in axes}
+    return LowRankGaussian(**{name: v.reshape(-1, *v.shape[v.ndim - axes[name] :]) for name, v in values.items()})
+
+
 def _choose(values: dict[str, FloatArray], best: Callable[..., Any]) -> tuple[FloatArray, NDArray[np.str_]]:
     names, stack = np.array(list(values)), np.stack(np.broadcast_arrays(*values.values()))
     which = best(stack, axis=0)
@@ -284,10 +315,6 @@ def _as_arrays(x: Any) -> Any:
     """The same batch with NumPy arrays in place of tensors."""
     values = {f.name: getattr(x, f.name) for f in fields(x)}
     return type(x)(**{k: to_numpy(v) for k, v in values.items()}) if any(map(is_tensor, values.values())) else x
-
-
-LIFT_FROM = 0.01
-"""The length of the lift, right to 1e-15 absolutely and not relatively, is left out for pairs closer than this."""
 
 
 def _curves(p: Gaussian, q: Gaussian) -> dict[str, FloatArray]:
@@ -309,26 +336,20 @@ def _curves_from(p: Gaussian, q: Gaussian) -> dict[str, FloatArray]:
     basis = np.where(near[..., None], basis, left)
     mean = np.broadcast_to((transpose(basis) @ pair.mean[..., None])[..., 0], (*shape, d))
     planes = _kernels.half_plane_distances(0 * mean, mean, np.ones_like(roots), roots, rise)
-    half_planes = np.linalg.norm(planes, axis=-1)
-    return {
-        "half_planes": half_planes,
-        "fibre": np.where(half_planes < LIFT_FROM, np.inf, _fibre(mean, roots)),
-    }
+    return {"half_planes": np.linalg.norm(planes, axis=-1), "fibre": _fibre(mean, np.broadcast_to(rise, mean.shape))}
 
 
-def _fibre(mean: FloatArray, roots: FloatArray) -> FloatArray:
-    """Half the norm of the logarithm of the lift G, from the larger half of the singular values of its factor."""
+SQUARED = 1e100
+"""Means and ratios of standard deviations up to this can be squared and multiplied."""
+
+
+def _fibre(mean: FloatArray, rise: FloatArray) -> FloatArray:
+    """Lengths of lifts, by the k by k + 1 matrix of ``_normal_fibre`` with k = d."""
     d = mean.shape[-1]
-    factor = np.zeros((*mean.shape[:-1], 2 * d + 1, 2 * d + 1))
-    low, high, index = slice(0, d), slice(d + 1, 2 * d + 1), np.arange(d)
-    factor[..., index, index] = 1 / roots
-    factor[..., d, low] = mean / roots
-    factor[..., d, d] = 1.0
-    with np.errstate(over="ignore"):
-        factor[..., high, low] = -0.5 * mean[..., :, None] * (mean / roots)[..., None, :]
-    factor[..., high, d] = -mean
-    factor[..., index + d + 1, index + d + 1] = roots
-    finite = np.asarray(np.isfinite(factor).all(axis=(-2, -1)))
-    values = np.linalg.svdvals(np.where(finite[..., None, None], factor, np.eye(2 * d + 1)))
-    logs = np.log(values[..., :d])  # the others are their negatives, and a zero
-    return np.where(finite, 2**0.5 * np.linalg.norm(logs, axis=-1), np.inf)
+    roots = 1 + rise
+    finite = np.asarray(
+        (np.abs(mean).max(axis=-1) < SQUARED) & (roots.max(axis=-1) < SQUARED) & (roots.min(axis=-1) > 1 / SQUARED)
+    )
+    shift, ratios = np.where(finite[..., None], mean, 0.0), 2 * np.log1p(np.where(finite[..., None], rise, 0.0))
+    lengths = _normal_fibre.length_without_search(ratios.reshape(-1, d), shift.reshape(-1, d))
+    return np.where(finite, lengths.reshape(finite.shape), np.inf)

@@ -17,7 +17,7 @@ from infogeo._checks import FloatArray, as_float_array, within_range
 from infogeo.errors import DomainError, ShapeError
 from infogeo.families import Family
 from infogeo.measures import check_pair
-from infogeo.operations import Operation
+from infogeo.operations import Operation, check_no_gradient
 
 FISHER_INFORMATION = Operation("fisher_information")
 """(p) to the array (..., n, n)."""
@@ -161,6 +161,7 @@ def logarithm_map(p: Family, q: Family) -> FloatArray:
     """
     found = LOGARITHM_MAP.find(p)
     check_pair("logarithm_map", p, q)
+    check_no_gradient("logarithm_map", q)
     result: FloatArray = within_range("logarithm_map", lambda: found(p, q))
     return result
 
@@ -194,6 +195,7 @@ def geodesic(p: Family, q: Family, t: ArrayLike) -> Any:
     """
     found = GEODESIC.find(p)
     check_pair("geodesic", p, q)
+    check_no_gradient("geodesic", q)
     times = check_times(t)
     points: Family = within_range("geodesic", lambda: found(p, q, np.atleast_1d(times)))
     return points if times.ndim else points[..., 0]

@@ -13,7 +13,7 @@ from infogeo._arrays import Array, as_result, detached, is_tensor, like, namespa
 from infogeo._checks import check_count, check_number
 from infogeo._normal_pairs import Pairs, Solution
 from infogeo.errors import ArgumentError, ConvergenceError, UnsupportedFamilyError
-from infogeo.families import Gaussian
+from infogeo.families import Family, Gaussian, LowRankGaussian
 from infogeo.measures import check_pair
 
 ACCURACY = 1e-8
@@ -66,7 +66,12 @@ class NormalGeodesic:
 
 
 def normal_geodesic(
-    p: Gaussian, q: Gaussian, *, tolerance: float = ACCURACY, max_iter: int = MAX_ITER, strict: bool = True
+    p: Gaussian | LowRankGaussian,
+    q: Gaussian | LowRankGaussian,
+    *,
+    tol: float = ACCURACY,
+    max_iter: int = MAX_ITER,
+    strict: bool = True,
 ) -> NormalGeodesic:
     r"""Fisher-Rao distance of full normals with its certificate.
 
@@ -85,9 +90,9 @@ def normal_geodesic(
 
     Parameters
     ----------
-    p, q : Gaussian
-        Batch shapes broadcast.
-    tolerance : float
+    p, q : Gaussian or LowRankGaussian
+        Of one family; batch shapes broadcast. Low ranks must have one diagonal.
+    tol : float
         Relative error asked for, above 1e-13.
     max_iter : int
         Newton steps at most.
@@ -126,19 +131,19 @@ def normal_geodesic(
     (True, True)
     """
     check_pair("normal_geodesic", p, q)
-    if type(p) is not Gaussian:
+    if not isinstance(p, (Gaussian, LowRankGaussian)):
         raise UnsupportedFamilyError(
-            f"normal_geodesic takes two batches of Gaussian, found {type(p).__name__}; to_full() gives one, if this is "
-            "a family of normals"
+            f"normal_geodesic takes two batches of Gaussian or LowRankGaussian, found {type(p).__name__}; to_full() "
+            "gives one, if this is a family of normals"
         )
-    tolerance = check_number("tolerance", tolerance)
+    tolerance = check_number("tol", tol)
     if not 1e-13 <= tolerance < 1:
-        raise ArgumentError(f"tolerance: found {tolerance}, wanted a relative error from 1e-13 to below 1")
+        raise ArgumentError(f"tol: found {tolerance}, wanted a relative error from 1e-13 to below 1")
     check_count("max_iter", max_iter, 0)
     shape = broadcast_shape(p, q)
     parts = [
         _normal_pairs.solve(chunk, tolerance=tolerance / RESERVE, max_iter=max_iter, lower=True)
-        for chunk in chunks(p, q)
+        for chunk in _all_chunks(p, q)
     ]
     values = {
         name: join([getattr(part, name) for part in parts], shape, p, q)
@@ -157,7 +162,7 @@ def normal_geodesic(
 # ------------------------------------------------------------------------------- shared with the measures and maps
 
 
-def broadcast_shape(p: Gaussian, q: Gaussian) -> tuple[int, ...]:
+def broadcast_shape(p: Family, q: Family) -> tuple[int, ...]:
     """The batch shape of a pair."""
     return np.broadcast_shapes(p.batch_shape, q.batch_shape)
 
@@ -180,12 +185,23 @@ def chunks(p: Gaussian, q: Gaussian) -> Iterator[Pairs]:
         yield Pairs(*cut)
 
 
+def _all_chunks(p: Gaussian | LowRankGaussian, q: Any) -> Iterator[Pairs]:
+    """As :func:`chunks`, for low ranks of the pairs in the few dimensions where they differ."""
+    if isinstance(p, Gaussian):
+        yield from chunks(p, q)
+        return
+    from infogeo.dispatch.low_rank import reductions
+
+    for reduced in reductions("normal_geodesic", p, q):
+        yield from chunks(reduced.p, reduced.q)
+
+
 def _plain(x: Array) -> Array:
     x = detached(x)
     return to_numpy(x) if is_tensor(x) and x.device.type == "cpu" else x
 
 
-def join(parts: list[Array], shape: tuple[int, ...], p: Gaussian, q: Gaussian) -> Array:
+def join(parts: list[Array], shape: tuple[int, ...], p: Any, q: Any) -> Array:
     """Portions of results as one array of the batch shape, in the library of the two batches."""
     xp = namespace(parts[0])
     whole = xp.concat(parts, axis=0)

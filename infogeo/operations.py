@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from infogeo.errors import ArgumentError, UnsupportedFamilyError
+from infogeo._arrays import requires_gradient
+from infogeo.errors import ArgumentError, DomainError, UnsupportedFamilyError
 from infogeo.families import Family
 
 
@@ -71,6 +72,7 @@ class Operation:
             reason = self._refused.get(type(p))
             because = "" if reason is None else f": {reason}"
             raise UnsupportedFamilyError(f"{name} is not defined for {type(p).__name__}{because}. {listed}")
+        check_no_gradient(caller or self.name, p)
         return self._registered[type(p)]
 
     def __repr__(self) -> str:
@@ -81,3 +83,19 @@ _TABLE: dict[str, Operation] = {}
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(_TABLE)
 """All operations of infogeo by name, for tests that go through every one."""
+
+
+def check_no_gradient(name: str, *batches: Family) -> None:
+    """Raise if a batch holds tensors that record a gradient, which NumPy would drop.
+
+    Raises
+    ------
+    DomainError
+        If one does.
+    """
+    for batch in batches:
+        if requires_gradient(*(getattr(batch, field) for field in batch.event_axes)):
+            raise DomainError(
+                f"{name}: found parameters that record gradients, but this is computed with NumPy; give a batch of "
+                "detached parameters (distances and divergences do carry gradients)"
+            )

@@ -41,7 +41,7 @@ class Projection:
 
 
 def exponential_projection(
-    p: Family, directions: ArrayLike, values: ArrayLike, *, tolerance: float = 1e-8
+    p: Family, directions: ArrayLike, values: ArrayLike, *, tol: float = 1e-8
 ) -> Projection:
     r"""Nearest members q of p with given expectations, :math:`A\,\eta_q = c`: the minimum of ``kl_divergence(q, p)``.
 
@@ -56,7 +56,7 @@ def exponential_projection(
         The rows of A, linearly independent.
     values : array, shape (..., k)
         Wanted expectations c; leading axes broadcast against the batch.
-    tolerance : float
+    tol : float
         Largest residual, a distance in the Fisher metric.
 
     Returns
@@ -95,12 +95,12 @@ def exponential_projection(
         raise ShapeError(f"values: found shape {wanted.shape}, wanted (..., {len(rows)}), one for each direction")
 
     def solve() -> Projection:
-        return _solved("exponential_projection", record, a, record.natural(a), rows, wanted, tolerance)
+        return _solved("exponential_projection", record, a, record.natural(a), rows, wanted, tol)
 
     return within_range("exponential_projection", solve)
 
 
-def mixture_projection(p: Family, base: Family, directions: ArrayLike, *, tolerance: float = 1e-8) -> Projection:
+def mixture_projection(p: Family, base: Family, directions: ArrayLike, *, tol: float = 1e-8) -> Projection:
     r"""Nearest members q of an exponential subfamily: the minimum of ``kl_divergence(p, q)``.
 
     The subfamily is :math:`\theta_q = \theta_0 + A^\top s`; the nearest member has the expectations of p along its
@@ -115,7 +115,7 @@ def mixture_projection(p: Family, base: Family, directions: ArrayLike, *, tolera
         Members theta_0 of the same family that the subfamily goes through; batch shapes broadcast.
     directions : array, shape (k, n)
         The rows of A, linearly independent directions in theta.
-    tolerance : float
+    tol : float
         Largest residual, a distance in the Fisher metric.
 
     Returns
@@ -144,7 +144,7 @@ def mixture_projection(p: Family, base: Family, directions: ArrayLike, *, tolera
 
     def solve() -> Projection:
         wanted = record.expectation(a) @ rows.T
-        return _solved("mixture_projection", record, a, record.natural(b), rows, wanted, tolerance)
+        return _solved("mixture_projection", record, a, record.natural(b), rows, wanted, tol)
 
     return within_range("mixture_projection", solve)
 
@@ -162,11 +162,11 @@ def _rows(p: Any, directions: ArrayLike) -> FloatArray:
 
 def _solved(
     caller: str, record: ExponentialFamily, like: Any, start: FloatArray, rows: FloatArray, wanted: FloatArray,
-    tolerance: float,
+    tol: float,
 ) -> Projection:  # fmt: skip
-    tolerance = check_number("tolerance", tolerance)
+    tolerance = check_number("tol", tol)
     if not (np.isfinite(tolerance) and tolerance > 0):
-        raise DomainError(f"tolerance: found {tolerance}, wanted a positive number")
+        raise DomainError(f"tol: found {tolerance}, wanted a positive number")
     try:
         shape = np.broadcast_shapes(start.shape[:-1], wanted.shape[:-1])
     except ValueError:

@@ -251,10 +251,10 @@ def test_out_of_range_says_so() -> None:
 
 
 NUMBERS = {
-    "tolerance": lambda x: ig.normal_geodesic(member("Gaussian")[0], member("Gaussian")[1], tolerance=x),
+    "tolerance": lambda x: ig.normal_geodesic(member("Gaussian")[0], member("Gaussian")[1], tol=x),
     "tol": lambda x: ig.frechet_mean(member("Gaussian"), tol=x),
     "tol of a solution": lambda x: ig.geodesic_solution(member("Gamma")[0], member("Gamma")[1], tol=x),
-    "tolerance of a projection": lambda x: ig.exponential_projection(member("Poisson"), [[1.0]], [2.0], tolerance=x),
+    "tolerance of a projection": lambda x: ig.exponential_projection(member("Poisson"), [[1.0]], [2.0], tol=x),
     "memory": lambda x: ig.pairwise(ig.kl_divergence, member("Gaussian"), memory=x),
     "memory of blocks": lambda x: list(ig.iter_blocks(ig.kl_divergence, member("Gaussian"), memory=x)),
     "memory of pairs": lambda x: ig.paired(ig.kl_divergence, member("Gaussian"), member("Gaussian"), memory=x),
@@ -292,7 +292,7 @@ def test_velocities_and_times_are_checked() -> None:
 def test_normal_geodesic_names_the_family_that_it_wants() -> None:
     p = member("DiagonalGaussian")
     with pytest.raises(
-        UnsupportedFamilyError, match=r"takes two batches of Gaussian, found DiagonalGaussian; to_full\(\)"
+        UnsupportedFamilyError, match=r"of Gaussian or LowRankGaussian, found DiagonalGaussian; to_full\(\)"
     ):
         ig.normal_geodesic(p, p)
     assert ig.normal_geodesic(p.to_full(), p.to_full()[::-1]).converged.all()

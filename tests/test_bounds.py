@@ -338,7 +338,6 @@ def test_close_pairs_keep_their_digits():
         bounds = fisher_rao_bounds(p, q)
         wanted = float(definition(p.mean, p.cov, q.mean, q.cov))
         np.testing.assert_allclose([bounds.lower, bounds.upper], wanted, rtol=1e-9 + step**2)
-        assert bounds.upper_method in ("jeffreys", "half_planes")
 
 
 def test_methods_are_named_for_each_pair():

@@ -618,8 +618,8 @@ def test_projections_refuse_what_they_cannot_do():
         exponential_projection(p, [[1.0, 2.0]], [0.5, 1.0])
     with pytest.raises(ShapeError, match="broadcast"):
         exponential_projection(p[None][[0, 0]], [[1.0, 2.0]], np.full((3, 1), 0.5))
-    with pytest.raises(DomainError, match="tolerance"):
-        exponential_projection(p, [[1.0, 2.0]], [0.5], tolerance=0.0)
+    with pytest.raises(DomainError, match="tol: found"):
+        exponential_projection(p, [[1.0, 2.0]], [0.5], tol=0.0)
     with pytest.raises(ConvergenceError, match="border") as caught:
         exponential_projection(p, [[1.0, 0.0]], [1.5])  # a probability above one
     assert not caught.value.result.converged

@@ -585,8 +585,8 @@ def test_the_solver_runs_on_tensors_as_on_arrays():
 
 def test_what_the_functions_refuse():
     p, q = Gaussian(np.zeros(2), np.eye(2)), Gaussian(np.ones(2), np.eye(2))
-    with pytest.raises(ArgumentError, match="tolerance: found 1e-20"):
-        normal_geodesic(p, q, tolerance=1e-20)
+    with pytest.raises(ArgumentError, match="tol: found 1e-20"):
+        normal_geodesic(p, q, tol=1e-20)
     with pytest.raises(ArgumentError, match="max_iter"):
         normal_geodesic(p, q, max_iter=-1)
     with pytest.raises(UnsupportedFamilyError, match="one family"):

@@ -66,7 +66,7 @@ def test_measures_are_those_of_the_full_normals(measure, d, r, spread):
 def test_the_cost_is_that_of_the_ranks():
     rng = RNG(2)
     p, q = batch(rng, 2, 768, 3, np.ones(768))
-    (reduced,) = dispatch._reductions("test", p, q)
+    (reduced,) = dispatch.reductions("test", p, q)
     assert reduced.frame.shape == (1, 768, 7)
     small = normal_geodesic(reduced.p, reduced.q)
     assert int(small.reduced_dimension[0]) <= 7
@@ -82,6 +82,29 @@ def test_the_exact_distance_in_many_dimensions_lies_between_its_bounds():
     distance = float(fisher_rao_distance(p, q))
     assert float(bounds.lower) <= distance <= float(bounds.upper)
     assert distance == pytest.approx(float(fisher_rao_distance(p.to_full(), q.to_full())), rel=1e-10)
+
+
+def test_the_certificate_of_low_ranks_is_that_of_the_full_normals():
+    x = batch(RNG(8), 4, 7, 2)
+    p, q = x[:, None], x[None, :3]
+    found, full = normal_geodesic(p, q), normal_geodesic(p.to_full(), q.to_full())
+    assert found.distance.shape == (4, 3)
+    for name in ("distance", "lower", "upper"):
+        np.testing.assert_allclose(getattr(found, name), getattr(full, name), rtol=1e-10, atol=1e-14)
+
+
+def test_bounds_of_low_ranks_with_one_diagonal_and_with_different_ones():
+    rng = RNG(9)
+    x = batch(rng, 4, 6, 2)
+    other = LowRankGaussian(x.mean, x.factor, np.exp(rng.normal(size=(4, 6))))
+    for y in (x, other):
+        p, q = y[:, None], y[None, :3]
+        found, full = fisher_rao_bounds(p, q), fisher_rao_bounds(p.to_full(), q.to_full())
+        distance = fisher_rao_distance(p.to_full(), q.to_full())
+        assert found.lower.shape == (4, 3)
+        assert (found.lower <= distance * (1 + 1e-9) + 1e-12).all()
+        assert (found.upper >= distance * (1 - 1e-9)).all()
+        np.testing.assert_allclose(found.upper, full.upper, rtol=0.05, atol=1e-9)
 
 
 def test_portions_equal_the_whole(monkeypatch):

@@ -188,7 +188,7 @@ def test_eigenpairs_and_their_certificate(case):
     assert pairs.converged
     assert pairs.iterations > 3
     with pytest.raises(ConvergenceError, match="allow more iterations") as caught:
-        operator.eigenpairs(3, max_iterations=1, tolerance=1e-18)
+        operator.eigenpairs(3, max_iter=1, tol=1e-18)
     assert not caught.value.result.converged
 
 
@@ -210,7 +210,7 @@ def test_natural_gradient_solves_the_damped_equation(case):
     zero = natural_gradient(operator, np.zeros(31), damping=0.0)
     assert (zero.iterations, zero.residual, not zero.direction.any()) == (0, 0.0, True)
     with pytest.raises(ConvergenceError, match="raise the damping") as caught:
-        natural_gradient(operator, gradient, damping=1e-9, max_iterations=1)
+        natural_gradient(operator, gradient, damping=1e-9, max_iter=1)
     assert caught.value.result.direction.shape == (31,)
 
 
@@ -220,7 +220,7 @@ def test_natural_gradient_of_a_normal_model_is_one_newton_step():
     x, y = torch.randn(9, 2, dtype=torch.float64), torch.randn(9, 1, dtype=torch.float64)
     operator = generalized_gauss_newton(net, x, output="gaussian")
     gradient = empirical_fisher(net, x, y, output="gaussian").loss_gradient()
-    step = operator.split(natural_gradient(operator, gradient, damping=0.0, tolerance=1e-12).direction)
+    step = operator.split(natural_gradient(operator, gradient, damping=0.0, tol=1e-12).direction)
     with torch.no_grad():
         for name, p in net.named_parameters():
             p -= step[name]
@@ -397,7 +397,7 @@ X, Y = torch.zeros(2, 3, dtype=torch.float64), torch.tensor([0, 1])
     (lambda n: generalized_gauss_newton(n, X).trace(method="guess"), ArgumentError, "'hutchinson'"),
     (lambda n: generalized_gauss_newton(n, X).trace(probes=1), ArgumentError, "at least 2"),
     (lambda n: generalized_gauss_newton(n, X).eigenpairs(32), ArgumentError, "fewer than 31"),
-    (lambda n: generalized_gauss_newton(n, X).eigenpairs(tolerance=2.0), DomainError, "between 0 and 1"),
+    (lambda n: generalized_gauss_newton(n, X).eigenpairs(tol=2.0), DomainError, "between 0 and 1"),
     (lambda n: generalized_gauss_newton(n, X).to_dense(memory=10), ArgumentError, "never form it"),
     (lambda n: generalized_gauss_newton(n, X).loss_gradient(), ArgumentError, "knows no targets"),
     (lambda n: natural_gradient(n, np.zeros(31), damping=0.1), ArgumentError, "wanted a FisherOperator"),

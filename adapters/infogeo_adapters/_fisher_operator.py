@@ -155,7 +155,7 @@ class FisherOperator:
         return Estimate(value=mean, standard_error=error, probes=probes, method=method)
 
     def eigenpairs(
-        self, k: int = 1, *, tolerance: float | None = None, max_iterations: int | None = None,
+        self, k: int = 1, *, tol: float | None = None, max_iter: int | None = None,
         rng: np.random.Generator | int = 0,
     ) -> Eigenpairs:
         r"""The k largest eigenvalues with their eigenvectors, by the implicitly restarted Lanczos method of ARPACK.
@@ -164,10 +164,10 @@ class FisherOperator:
         ----------
         k : int
             From 1 to n - 1; matrices up to 32 x 32 are formed, and may be asked for all n.
-        tolerance : float, optional
+        tol : float, optional
             How large the residual of a pair may be, relative to the largest eigenvalue; by default 1e-8, and 1e-4 if
             a chosen parameter has fewer digits than float64.
-        max_iterations : int, optional
+        max_iter : int, optional
             Restarts; by default those of ARPACK, 10 n.
         rng : numpy.random.Generator or int
             For the first vector.
@@ -185,7 +185,7 @@ class FisherOperator:
         from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
         k = check_count("k", k, 1)
-        tolerance = tolerance_for(tolerance, self._jacobian)
+        tolerance = tolerance_for(tol, self._jacobian)
         if k > (self.size if self.size <= DENSE else self.size - 1):
             raise ArgumentError(f"k: found {k}, wanted fewer than {self.size}, the size of the matrix")
         counter = Counter(self)
@@ -196,7 +196,7 @@ class FisherOperator:
             start = np.random.default_rng(rng).standard_normal(self.size)
             try:
                 values, vectors = eigsh(
-                    counter.operator(), k=k, which="LA", v0=start, tol=tolerance / 10, maxiter=max_iterations
+                    counter.operator(), k=k, which="LA", v0=start, tol=tolerance / 10, maxiter=max_iter
                 )
             except ArpackNoConvergence as error:
                 values, vectors = error.eigenvalues, error.eigenvectors
@@ -373,7 +373,7 @@ def tolerance_for(tolerance: float | None, jacobian: Jacobian) -> float:
     if tolerance is None:
         return 1e-4 if jacobian.single else 1e-8
     if not 0 < tolerance < 1:
-        raise DomainError(f"tolerance: found {tolerance}, wanted a number between 0 and 1")
+        raise DomainError(f"tol: found {tolerance}, wanted a number between 0 and 1")
     return float(tolerance)
 
 

@@ -241,8 +241,8 @@ def empirical_fisher(
 
 
 def natural_gradient(
-    operator: FisherOperator, gradient: Any, *, damping: float, tolerance: float | None = None,
-    max_iterations: int | None = None,
+    operator: FisherOperator, gradient: Any, *, damping: float, tol: float | None = None,
+    max_iter: int | None = None,
 ) -> NaturalGradient:
     r"""Direction :math:`(F + \rho I)^{-1} g` of steepest change in the Fisher metric, by conjugate gradients [1]_.
 
@@ -255,10 +255,10 @@ def natural_gradient(
     damping : float
         The number ρ added to the diagonal, at least 0. Without damping a direction exists only for a gradient that
         the matrix reaches, and the number of iterations may grow.
-    tolerance : float, optional
+    tol : float, optional
         How large the residual may be, relative to the gradient; by default 1e-8, and 1e-4 if a chosen parameter has
         fewer digits than float64.
-    max_iterations : int, optional
+    max_iter : int, optional
         By default 10 n.
 
     Returns
@@ -291,14 +291,14 @@ def natural_gradient(
         raise DomainError(f"damping: found {damping}, wanted a finite number of at least 0")
     from scipy.sparse.linalg import cg
 
-    tolerance = tolerance_for(tolerance, operator._jacobian)
+    tolerance = tolerance_for(tol, operator._jacobian)
     b = to_array(as_vector("gradient", gradient, operator._jacobian))
     length = float(np.linalg.norm(b))
     counter = Counter(operator, damping)
     steps: list[FloatArray] = []
     direction, _ = cg(
         counter.operator(), b / (length or 1.0), rtol=tolerance / 2, atol=0.0, callback=steps.append,
-        maxiter=max_iterations,
+        maxiter=max_iter,
     )
     residual = float(np.linalg.norm(counter(direction) - b / length)) if length else 0.0
     result = NaturalGradient(
@@ -308,7 +308,7 @@ def natural_gradient(
     if not result.converged:
         raise ConvergenceError(
             f"natural_gradient: after {len(steps)} iterations the residual is {residual:.3g} of the gradient, wanted "
-            f"{tolerance:g}; raise the damping (now {damping:g}), the tolerance or max_iterations", result,
+            f"{tolerance:g}; raise the damping (now {damping:g}), the tolerance or max_iter", result,
         )
     return result
 

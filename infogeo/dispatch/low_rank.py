@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infogeo import normal_geodesics
 from infogeo._arrays import Array, like, requires_gradient, to_numpy, with_gradients
@@ -49,16 +50,21 @@ class _Reduced:
         self.p, self.q = Gaussian(np.zeros_like(m), covs[0]), Gaussian(m, covs[1])
 
 
-def _reductions(name: str, p: LowRankGaussian, q: LowRankGaussian) -> Iterator[_Reduced]:
+def one_diagonal(p: LowRankGaussian, q: LowRankGaussian) -> NDArray[np.bool_]:
+    """Which pairs have one diagonal, of the broadcast batch shape."""
+    shape = np.broadcast_shapes(p.batch_shape, q.batch_shape)
+    return np.broadcast_to((to_numpy(p.diagonal) == to_numpy(q.diagonal)).all(axis=-1), shape)
+
+
+def reductions(name: str, p: LowRankGaussian, q: LowRankGaussian) -> Iterator[_Reduced]:
     """Pairs in one axis, in portions of bounded memory."""
     shape, d = np.broadcast_shapes(p.batch_shape, q.batch_shape), p.dimension
-    same = np.broadcast_to((to_numpy(p.diagonal) == to_numpy(q.diagonal)).all(axis=-1), shape)
+    same = one_diagonal(p, q)
     if not same.all():
         where = tuple(int(i) for i in np.argwhere(~same)[0])
         raise DomainError(
             f"{name}: pair {where} has two different diagonals, and so does not differ by a low rank; fit the batch "
-            "with one diagonal, or use to_full() (exact, of the order of d^3 operations and more), also for "
-            "fisher_rao_bounds"
+            "with one diagonal, use fisher_rao_bounds, or to_full() (exact, of the order of d^3 operations and more)"
         )
     fields = [
         np.broadcast_to(to_numpy(x), (*shape, *x.shape[len(side.batch_shape) :]))
@@ -140,7 +146,7 @@ def _evaluate(
     parameters = (p.mean, p.factor, p.diagonal, q.mean, q.factor, q.diagonal)
     wanted = requires_gradient(*parameters)
     values, slopes = [], []
-    for reduced in _reductions(measure.name, p, q):
+    for reduced in reductions(measure.name, p, q):
         value, gradients = solve(reduced, wanted)
         values.append(value)
         if wanted:

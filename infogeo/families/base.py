@@ -27,10 +27,11 @@ class Family(ABC):
     a method; what concerns two is a :class:`~infogeo.measures.Measure`, looked up by the exact class.
 
     Parameters of the normal families, of :class:`Categorical` and of :class:`PointMass` may be torch tensors. They are
-    kept as float64 tensors on their device with their gradients recorded, and all that is computed from them is a
-    tensor; a list or an array of NumPy beside a tensor is moved to its device. Checks look at the values alone. The
-    other families compute with NumPy: they read a plain tensor on the host as an array, and refuse one that records
-    a gradient.
+    kept as float64 tensors on their device with their gradients recorded; densities, entropies, samples and measures
+    of them are tensors. A list or an array of NumPy beside a tensor is moved to its device. Checks look at the values
+    alone. Geometry beyond distances (geodesics, Fisher information, curvature, dual coordinates) is computed with
+    NumPy: it reads plain tensors on the host as arrays, and refuses those that record a gradient. The other families
+    do so in everything.
     """
 
     event_axes: ClassVar[Mapping[str, int]]
