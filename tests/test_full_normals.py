@@ -253,6 +253,17 @@ def test_the_minimum_over_the_fibre_is_not_unique_and_the_least_one_is_taken():
     assert float(known) == pytest.approx(min(lengths), rel=1e-12)
 
 
+def test_the_closest_pair_known_with_two_geodesics():
+    ell, m = np.array([[5.39104684, -4.73929525]]), np.array([[107.73063533, 8.15169144]])
+    problem = _normal_fibre._Problem(ell, m, _normal_fibre.full_svd)
+    runs = [_normal_fibre._descend(problem, start, 100) for start in problem.starts()]
+    first, second = (float(np.sqrt(2 * run.state.energy[0])) for run in runs)
+    assert abs(runs[0].unknown[0, 0] / runs[1].unknown[0, 0] - 1) > 1e-3  # two points of the fibre, both minima
+    assert all(run.converged[0] for run in runs)
+    assert first == pytest.approx(11.758, abs=1e-3)
+    assert second == pytest.approx(first, rel=1e-4)
+
+
 def test_both_minima_are_geodesics_between_the_same_two_normals():
     ell, m, found = two_minima()
     ends = []
