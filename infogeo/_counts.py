@@ -7,6 +7,7 @@ probability is :math:`-h(k) - D(k, r)`, and of a multinomial one :math:`h(n) - \
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -84,7 +85,7 @@ def poisson_entropy(rate: FloatArray) -> FloatArray:
     few = np.where(far, 1.0, rate)
     sums = _window_sums(term, few, few, few, np.inf)
     r = np.where(far, rate, 1e3)
-    series = 0.5 * (np.log(2 * np.pi * np.e) + np.log(r)) - (1 / 12 + (1 / 24 + (19 / 360 + 9 / 80 / r) / r) / r) / r
+    series = 0.5 * (np.log(2 * np.pi * math.e) + np.log(r)) - (1 / 12 + (1 / 24 + (19 / 360 + 9 / 80 / r) / r) / r) / r
     return np.where(far, series, sums)
 
 
@@ -100,7 +101,7 @@ def binomial_entropy(trials: int, prob: FloatArray) -> FloatArray:
 
     sums = _window_sums(term, few, trials * few, np.where(far, 0.0, variance), trials)
     large = np.where(far, variance, LONG)
-    series = 0.5 * np.log(2 * np.pi * np.e * large) - (1 - 2 * prob) ** 2 / (12 * large)
+    series = 0.5 * np.log(2 * np.pi * math.e * large) - (1 - 2 * prob) ** 2 / (12 * large)
     return np.where(far, series, sums)
 
 
