@@ -11,16 +11,17 @@ families. With :math:`\lambda + \mu = 1`
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from infogeo import _skew, _statistics
-from infogeo._arrays import Array, as_result, namespace
+from infogeo._arrays import Array, as_result, is_tensor, namespace
 from infogeo._checks import check_number
 from infogeo._skew_families import KERNELS, LARGEST, REFUSED, ZERO
-from infogeo.errors import ArgumentError
+from infogeo.errors import ArgumentError, DomainError
 from infogeo.families import Family
 from infogeo.measures import Measure
 
@@ -67,7 +68,7 @@ def renyi_divergence(p: Family, q: Family, *, order: float) -> Array:
     Raises
     ------
     ArgumentError
-        If the order is negative or NaN.
+        If the order is negative, NaN, or finite and above 1e15.
     UnsupportedFamilyError
         If the two are of different families, or of one without a formula (for the infinite order).
     ShapeError, DomainError
@@ -115,7 +116,7 @@ def renyi_measure(order: float) -> Measure:
     Raises
     ------
     ArgumentError
-        If the order is negative or NaN.
+        If the order is negative, NaN, or finite and above 1e15.
 
     Examples
     --------
@@ -157,7 +158,7 @@ def alpha_divergence(p: Family, q: Family, *, alpha: float) -> Array:
     Raises
     ------
     ArgumentError
-        If alpha is not finite.
+        If alpha is not finite, or above 1e15 in size.
     UnsupportedFamilyError, ShapeError, DomainError
         As for every measure.
 
@@ -198,7 +199,7 @@ def alpha_measure(alpha: float) -> Measure:
     Raises
     ------
     ArgumentError
-        If alpha is not finite.
+        If alpha is not finite, or above 1e15 in size.
 
     Examples
     --------
@@ -228,10 +229,10 @@ def _renyi_measure(order: float) -> Measure:
         @made.register(family, scratch=scratch)
         def value(p: Any, q: Any) -> Array:
             if math.isinf(order):
-                return as_result(LARGEST[family](p, q))
+                return _in_range(made.name, lambda: LARGEST[family](p, q))
             if order == 0:
-                return as_result(ZERO.get(family, _one_support)(p, q))
-            return as_result(lam * KERNELS[family][0](*_skew.swapped(p, q, lam, mu)))
+                return _in_range(made.name, lambda: ZERO.get(family, _one_support)(p, q))
+            return _in_range(made.name, lambda: lam * KERNELS[family][0](*_skew.swapped(p, q, lam, mu)))
 
     if math.isinf(order):
         for family, (_, scratch) in KERNELS.items():
@@ -243,7 +244,7 @@ def _renyi_measure(order: float) -> Measure:
     else:
         for family, (_, scratch) in KERNELS.items():
             register(family, scratch)
-        _statistics.MAHALANOBIS.register(made, lambda delta: order * delta**2 / 2)
+        _statistics.MAHALANOBIS.register(made, lambda delta: _in_range(made.name, lambda: order * delta**2 / 2))
     return _refusing(made)
 
 
@@ -258,12 +259,28 @@ def _alpha_measure(alpha: float) -> Measure:
     def register(family: type[Family], scratch: int) -> None:
         @made.register(family, scratch=scratch)
         def value(p: Any, q: Any) -> Array:
-            return as_result(_skew.alpha_of(KERNELS[family][0](*_skew.swapped(p, q, lam, mu)), lam, mu))
+            return _in_range(
+                made.name, lambda: _skew.alpha_of(KERNELS[family][0](*_skew.swapped(p, q, lam, mu)), lam, mu)
+            )
 
     for family, (_, scratch) in KERNELS.items():
         register(family, scratch)
-    _statistics.MAHALANOBIS.register(made, lambda delta: _skew.alpha_of(delta**2 / 2, lam, mu))
+    _statistics.MAHALANOBIS.register(
+        made, lambda delta: _in_range(made.name, lambda: _skew.alpha_of(delta**2 / 2, lam, mu))
+    )
     return _refusing(made)
+
+
+def _in_range(name: str, compute: Callable[[], Array]) -> Array:
+    """The values, infinite where they are beyond 1e308; an error where none is left."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        values = as_result(compute())
+    if not is_tensor(values) and np.isnan(values).any():
+        raise DomainError(
+            f"{name}: a number on the way to the result is out of the range of float64; choose other units, so that "
+            "parameters are nearer to 1"
+        )
+    return values
 
 
 def _one_support(p: Any, q: Any) -> Array:
@@ -279,5 +296,12 @@ def _refusing(made: Measure) -> Measure:
     return made
 
 
+LARGEST_ORDER = 1e15
+"""Finite orders, and values of alpha, up to this: the difference of the order and one keeps a digit."""
+
+
 def _number(name: str, value: Any) -> float:
-    return check_number(name, value)
+    number = check_number(name, value)
+    if math.isfinite(number) and abs(number) > LARGEST_ORDER:
+        raise ArgumentError(f"{name}: found {number:g}, wanted at most {LARGEST_ORDER:g} in size")
+    return number

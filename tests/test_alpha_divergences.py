@@ -415,3 +415,14 @@ NORMAL = DiagonalGaussian([[0.0, 0.0]], [[1.0, 1.0]])
 def test_what_has_no_value_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_orders_without_digits_and_parameters_at_the_ends_of_float64():
+    p, q = DiagonalGaussian([0.0], [1.0]), DiagonalGaussian([1.0], [1.0])
+    assert float(renyi_divergence(p, q, order=1e15)) == pytest.approx(5e14)
+    with pytest.raises(ArgumentError, match=r"order: found 1e\+16, wanted at most 1e\+15"):
+        renyi_divergence(p, q, order=1e16)
+    with pytest.raises(ArgumentError, match=r"alpha: found -1e\+200"):
+        alpha_divergence(p, q, alpha=-1e200)
+    far = Gaussian([1e160, 0.0], np.eye(2)), Gaussian([0.0, 0.0], np.eye(2))
+    assert np.isinf(renyi_divergence(*far, order=2.0))  # beyond 1e308
