@@ -114,7 +114,7 @@ def frechet_mean(
     ----------
     x : Family
         One distribution, or a batch of shape (n,). :class:`SharedCovarianceGaussian` becomes :class:`Gaussian`, where
-        the mean has another covariance. Tensors are read as arrays, and no gradient is recorded.
+        the mean has another covariance. Plain tensors are read as arrays.
     weights : array, shape (n,), optional
         Not negative, with a positive sum, by which they are divided; all equal unless given.
     tol : float

@@ -663,19 +663,19 @@ def test_tensors_come_back_as_tensors_and_operations_refuse_gradients():
     assert fisher_rao_distance(p[:2], p[2:]).shape == (2,)
     assert p.log_prob(torch.zeros(2)).requires_grad
     assert torch.is_tensor(CenteredGaussian(torch.eye(2)).entropy())
-    with pytest.raises(DomainError, match="records a gradient"):
+    with pytest.raises(DomainError, match="record"):
         logarithm_map(p, p)
     c = CenteredGaussian(torch.eye(2, dtype=torch.float64, requires_grad=True))
     for call in (
         lambda: geodesic(c, c, 0.5), lambda: fisher_information(c), lambda: exponential_map(c, np.zeros(3)),
         lambda: inner_product(c, np.zeros(3), np.zeros(3)),
     ):  # fmt: skip
-        with pytest.raises(DomainError, match="records a gradient"):
+        with pytest.raises(DomainError, match="record"):
             call()
     plain = CenteredGaussian(torch.eye(2))
     np.testing.assert_allclose(geodesic(plain, CenteredGaussian(4 * torch.eye(2)), 0.5).cov, 2 * np.eye(2))
     log_probs = torch.log(torch.tensor([0.5, 0.5], dtype=torch.float64)).requires_grad_()
-    with pytest.raises(DomainError, match="records a gradient"):
+    with pytest.raises(DomainError, match="record"):
         fisher_information(Categorical(log_probs))
 
 
