@@ -131,7 +131,8 @@ HEADER = f"{'worst':>10} {'median':>10} {'symmetry':>10} {'too low':>8} {'refuse
 
 def known_distances(quick: bool) -> None:
     """Pairs made by the matrix exponential."""
-    print("\nPairs of known distance (matrix exponential), moved by maps of condition 1, from distance 1 on to 1e3")
+    print("\nPairs of known distance (matrix exponential), moved by maps of condition 1;")
+    print("at distances 1 and 5 also of 1e3 and 1e6, at 10 also of 1e3")
     print(f"{'d':>4} {'distance':>9} {HEADER}")
     sizes = ((1, 4), (2, 4), (5, 2)) if quick else ((1, 8), (2, 8), (3, 6), (5, 4), (8, 3), (16, 1), (32, 1))
     for d, n in sizes:

@@ -34,6 +34,7 @@ from infogeo.families import (
     IsotropicGaussian,
     LowRankGaussian,
     PointMass,
+    Weibull,
 )
 from infogeo.measures import check_pair, measure
 
@@ -257,7 +258,7 @@ def fisher_rao_bounds(p: Family, q: Family) -> DistanceBounds:
     (1.1548, 1.1644, 'fibre')
     """
     check_pair("fisher_rao_bounds", p, q)
-    if type(p).__name__ == "Weibull":
+    if isinstance(p, Weibull):
         raise UnsupportedFamilyError(
             "fisher_rao_bounds: the Weibull distributions are no exponential family, so that the Jeffreys divergence "
             "bounds nothing; their fisher_rao_distance has a closed form"
