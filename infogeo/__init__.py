@@ -1,4 +1,12 @@
-"""Information geometry for people who want to understand neural language models: the mathematics."""
+"""Information geometry for people who want to understand neural language models: the mathematics.
+
+The geometry is imported at once, since its formulas register themselves; the information theory (capacities,
+entropies, mutual information) when a name of it is first used, so that importing the package stays fast.
+"""
+
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from infogeo import dispatch as dispatch
 from infogeo.activations import AffinityMatrix as AffinityMatrix
@@ -119,3 +127,29 @@ from infogeo.results import Source as Source
 from infogeo.total_variation import total_variation_distance as total_variation_distance
 from infogeo.words import DistanceMatrix as DistanceMatrix
 from infogeo.words import WordDistributions as WordDistributions
+
+if _TYPE_CHECKING:
+    from infogeo.capacity.results import ChannelSamples as ChannelSamples
+    from infogeo.capacity.results import LayerCapacity as LayerCapacity
+    from infogeo.estimates import EstimateWarning as EstimateWarning
+    from infogeo.estimates import InformationEstimate as InformationEstimate
+
+_HOME = {
+    "ChannelSamples": "capacity.results",
+    "EstimateWarning": "estimates",
+    "InformationEstimate": "estimates",
+    "LayerCapacity": "capacity.results",
+}
+"""The module of each name that is imported when it is first used."""
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

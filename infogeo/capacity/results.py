@@ -1,0 +1,119 @@
+"""What the capacity of a channel comes back as: the number, between which bounds, under which assumptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infogeo._checks import IntArray
+from infogeo._units import Unit
+from infogeo.errors import ShapeError
+from infogeo.results import Result, Source
+
+View = Literal["linear_gaussian", "jacobian", "attention", "readout", "deb2025"]
+Part = Literal["block", "attention", "query", "key", "value", "feed_forward"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayerCapacity(Result):
+    """Capacity of one layer, part of a layer, or head, seen as a channel in one of several ways.
+
+    A deterministic map has no capacity of its own: the number belongs to the noise and to the input constraint that
+    stand beside it.
+    """
+
+    view: View
+    capacity: float
+    unit: Unit
+    rate: float | None = None
+    """Information that passes at the actual input law, under the same noise; None where no law is given."""
+    capacity_interval: tuple[float, float] | None = None
+    rate_interval: tuple[float, float] | None = None
+    level: float | None = None
+    """Coverage of the intervals."""
+    ceiling: float | None = None
+    """The most that any channel of this kind could carry (log of the alphabet), None if there is no such limit."""
+    noise: str
+    """The noise, in words and numbers."""
+    constraint: str
+    """The input constraint, in words and numbers."""
+    n: int
+    """Samples (tokens, contexts, maps) it was computed from."""
+    bias: float | None = None
+    """What was taken off as bias, in the same unit; already subtracted."""
+    null: float | None = None
+    """Mean of the rate where input and output were permuted against each other; None if no permutations were made."""
+    p_value: float | None = None
+    warnings: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments and numbers of the view."""
+    name: str = ""
+    """Which layer, for example ``block 3, feed_forward``."""
+    source: Source = field(default_factory=Source)
+
+    @property
+    def utilization(self) -> float | None:
+        """Rate over capacity; None without a rate, NaN where the capacity is zero."""
+        if self.rate is None:
+            return None
+        return self.rate / self.capacity if self.capacity > 0 else float("nan")
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        low, high = self.capacity_interval or (None, None)
+        columns = ("name", "view", "capacity", "lower", "upper", "rate", "utilization", "unit", "noise", "constraint",
+                   "n")
+        row = (self.name, self.view, self.capacity, low, high, self.rate, self.utilization, self.unit, self.noise,
+               self.constraint, self.n)
+        return columns, [row]
+
+    def summary(self) -> str:
+        around = ""
+        if self.capacity_interval is not None:
+            around = f" ({self.capacity_interval[0]:.4g} to {self.capacity_interval[1]:.4g})"
+        of = f" of {self.name}" if self.name else ""
+        return f"capacity{of} = {self.capacity:.4g} {self.unit}{around}, {self.view}, noise: {self.noise}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ChannelSamples(Result):
+    """Inputs and outputs of one part of one block, token by token, over one text or many."""
+
+    part: Part
+    block: int
+    """Counted from 1."""
+    x: NDArray[np.floating[Any]]
+    """(n, p) what went in, one row for each token."""
+    y: NDArray[np.floating[Any]]
+    """(n, q) what came out."""
+    texts: IntArray
+    """(n,) number of the text a token belongs to: tokens of one text are not independent."""
+    positions: IntArray
+    """(n,) place of the token in its text."""
+    token_ids: IntArray
+    """(n,)"""
+    heads: int | None = None
+    """Heads that ``y`` falls into, side by side, for queries, keys and values; None for other parts."""
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        n = len(self.x)
+        for name in ("x", "y"):
+            if getattr(self, name).ndim != 2:
+                raise ShapeError(f"{name}: found shape {getattr(self, name).shape}, wanted (tokens, components)")
+        for name in ("y", "texts", "positions", "token_ids"):
+            if len(getattr(self, name)) != n:
+                raise ShapeError(f"{name}: found {len(getattr(self, name))} rows, wanted {n} as in x")
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        columns = ("text", "position", "token_id", "input_norm", "output_norm")
+        lengths = (np.linalg.norm(a.astype(np.float64), axis=1).tolist() for a in (self.x, self.y))
+        where = (self.texts.tolist(), self.positions.tolist(), self.token_ids.tolist())
+        return columns, list(zip(*where, *lengths, strict=True))
+
+    def summary(self) -> str:
+        size = f"{len(self.x)} tokens, {self.x.shape[1]} to {self.y.shape[1]} components"
+        return f"ChannelSamples of block {self.block}, {self.part}: {size} ({self.source.model})"

@@ -1,0 +1,1 @@
+"""Mutual information estimated from samples."""
