@@ -129,16 +129,22 @@ from infogeo.words import DistanceMatrix as DistanceMatrix
 from infogeo.words import WordDistributions as WordDistributions
 
 if _TYPE_CHECKING:
+    from infogeo.capacity.discrete import blahut_arimoto as blahut_arimoto
+    from infogeo.capacity.discrete import channel_information as channel_information
+    from infogeo.capacity.results import CapacityResult as CapacityResult
     from infogeo.capacity.results import ChannelSamples as ChannelSamples
     from infogeo.capacity.results import LayerCapacity as LayerCapacity
     from infogeo.estimates import EstimateWarning as EstimateWarning
     from infogeo.estimates import InformationEstimate as InformationEstimate
 
 _HOME = {
+    "CapacityResult": "capacity.results",
     "ChannelSamples": "capacity.results",
     "EstimateWarning": "estimates",
     "InformationEstimate": "estimates",
     "LayerCapacity": "capacity.results",
+    "blahut_arimoto": "capacity.discrete",
+    "channel_information": "capacity.discrete",
 }
 """The module of each name that is imported when it is first used."""
 

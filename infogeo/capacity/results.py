@@ -3,19 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infogeo._arrays import is_tensor, to_numpy
 from infogeo._checks import IntArray
 from infogeo._units import Unit
 from infogeo.errors import ShapeError
-from infogeo.results import Result, Source
+from infogeo.results import Result, Source, to_plain
 
 View = Literal["linear_gaussian", "jacobian", "attention", "readout", "deb2025"]
 Part = Literal["block", "attention", "query", "key", "value", "feed_forward"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CapacityResult(Result):
+    """Capacity of discrete channels between two bounds, with the laws that reach it; arrays over the batch (...,)."""
+
+    lower: Any
+    """Information at ``input_probs``, so that the channel can carry it; what stands for the capacity."""
+    upper: Any
+    """No input law carries more."""
+    unit: Unit
+    input_probs: Any
+    """(..., n) the law at which ``lower`` is the information; not the only one where rows depend on each other."""
+    output_probs: Any
+    """(..., m)"""
+    cost: Any = None
+    """Mean cost of ``input_probs``; None without a cost."""
+    multiplier: Any = None
+    """Slope of the capacity in the budget, in ``unit`` per unit of cost; None without a cost."""
+    iterations: Any
+    """Steps of the solver."""
+    converged: Any
+    """Whether ``upper - lower`` is at most ``tol``."""
+    tol: float
+    """In ``unit``."""
+    solver: str
+    source: Source = field(default_factory=Source)
+
+    @property
+    def capacity(self) -> Any:
+        """The lower bound: at most ``upper - lower`` below the capacity."""
+        return self.lower
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        columns = ["channel", "lower", "upper", "unit", "iterations", "converged"]
+        arrays = [self.lower, self.upper, None, self.iterations, self.converged]
+        if self.cost is not None:
+            columns += ["cost", "multiplier"]
+            arrays += [self.cost, self.multiplier]
+        flat = [None if a is None else to_numpy(a).reshape(-1).tolist() for a in arrays]
+        count = len(flat[0] or ())
+        return tuple(columns), [
+            (i, *(self.unit if column is None else column[i] for column in flat)) for i in range(count)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {name: to_numpy(value) if is_tensor(value) else value for name, value in plain.items()}
+        return {"type": type(self).__name__, **to_plain(plain)}
+
+    def summary(self) -> str:
+        lower, upper = to_numpy(self.lower), to_numpy(self.upper)
+        if lower.ndim == 0:
+            return f"capacity = {float(lower):.6g} {self.unit}, certified within {float(upper - lower):.1e}"
+        return (
+            f"capacities of {lower.size} channels, {float(lower.min()):.4g} to {float(lower.max()):.4g} {self.unit}, "
+            f"certified within {float((upper - lower).max()):.1e}"
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
