@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import html
 import json
 import platform
@@ -23,6 +24,11 @@ PACKAGES = ("infogeo", "numpy", "scipy", "torch", "transformers", "networkx")
 
 def installed_versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result, as far as they are installed."""
+    return dict(_versions())
+
+
+@functools.cache  # it reads files, which takes longer than many a result
+def _versions() -> Mapping[str, str]:
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -227,14 +227,11 @@ def _step(
     # one length for both, since the slopes depend on p: the dual residual shrinks with the same factor
     length = TO_BOUNDARY * xp.minimum(one, other)
     length = xp.where(length < 1, length, 1.0)
-    new_p = p + length[:, None] * dp
+    new_p, new_z, new_top = p + length[:, None] * dp, z + length[:, None] * dz, top + length * dt
+    new_slack, new_price = (slack + length * ds, price + length * dr) if bounded else (slack, price)
     new_q = program.output(new_p)
     new_slopes = program.slopes(new_q)
-    new = (
-        new_p, z + length[:, None] * dz, top + length * dt,
-        slack + length * ds if bounded else slack, price + length * dr if bounded else price,
-    )
-    return new, new_q, new_slopes
+    return (new_p, new_z, new_top, new_slack, new_price), new_q, new_slopes
 
 
 class _Solver:

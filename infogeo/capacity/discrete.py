@@ -19,7 +19,7 @@ from infogeo._checks import (
     together,
 )
 from infogeo._units import Unit, per_nat
-from infogeo.capacity import _iterations, _newton
+from infogeo.capacity import _budget, _iterations, _newton
 from infogeo.capacity._program import Program, Solution
 from infogeo.capacity.results import CapacityResult
 from infogeo.errors import ArgumentError, ConvergenceError, DomainError, ShapeError
@@ -138,7 +138,7 @@ def blahut_arimoto(
     eased, copied = _without_costly_inputs(program)
     with np.errstate(all="ignore"):
         if solver == "newton":
-            found = _newton.solve(eased, tol=tol / factor, max_iter=max_iter)
+            found = _by_newton(eased, tol=tol / factor, max_iter=max_iter)
         else:
             found = _iterations.solve(eased, tol=tol / factor, max_iter=max_iter, accelerated=solver == "accelerated")
     if copied is not None:
@@ -275,6 +275,19 @@ def _with_cost(channel: Array, cost: Any, budget: Any, multiplier: Any) -> tuple
             "no input law keeps to it; raise the budget"
         )
     return channel, cost, bound, None
+
+
+def _by_newton(program: Program, *, tol: float, max_iter: int) -> Solution:
+    """Newton's method; where a budget makes it stall, Newton's method at one price of the cost after another."""
+    found = _newton.solve(program, tol=tol, max_iter=max_iter)
+    stalled = found.upper - found.lower > tol
+    if program.cost is None or not bool(stalled.any()):
+        return found
+    again = _budget.solve(program.part(stalled), tol=tol, max_iter=max_iter)
+    for name in ("p", "price", "lower", "upper"):
+        getattr(found, name)[stalled] = getattr(again, name)
+    found.iterations[to_numpy(stalled)] += again.iterations
+    return found
 
 
 def _without_costly_inputs(program: Program) -> tuple[Program, tuple[Array, Array] | None]:
