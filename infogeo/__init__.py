@@ -129,22 +129,164 @@ from infogeo.words import DistanceMatrix as DistanceMatrix
 from infogeo.words import WordDistributions as WordDistributions
 
 if _TYPE_CHECKING:
+    from infogeo.attention_entropies import attention_entropy as attention_entropy
+    from infogeo.attention_entropies import attention_entropy_lower_bound as attention_entropy_lower_bound
+    from infogeo.attention_entropies import attention_logit_norm as attention_logit_norm
+    from infogeo.attention_entropies import extremal_attention_logits as extremal_attention_logits
+    from infogeo.attention_entropies import mean_attention_entropy as mean_attention_entropy
+    from infogeo.capacity.bottleneck import InformationBottleneck as InformationBottleneck
+    from infogeo.capacity.bottleneck import information_bottleneck as information_bottleneck
+    from infogeo.capacity.deb2025 import deb2025_capacity as deb2025_capacity
     from infogeo.capacity.discrete import blahut_arimoto as blahut_arimoto
     from infogeo.capacity.discrete import channel_information as channel_information
+    from infogeo.capacity.gaussian import GaussianCapacity as GaussianCapacity
+    from infogeo.capacity.gaussian import WaterFilling as WaterFilling
+    from infogeo.capacity.gaussian import gaussian_mimo_capacity as gaussian_mimo_capacity
+    from infogeo.capacity.gaussian import gaussian_rate as gaussian_rate
+    from infogeo.capacity.gaussian import water_filling as water_filling
+    from infogeo.capacity.gaussian_sources import ReverseWaterFilling as ReverseWaterFilling
+    from infogeo.capacity.gaussian_sources import gaussian_rate_distortion as gaussian_rate_distortion
+    from infogeo.capacity.gaussian_sources import reverse_water_filling as reverse_water_filling
+    from infogeo.capacity.heads import attention_capacity as attention_capacity
+    from infogeo.capacity.jacobian import jacobian_capacity as jacobian_capacity
+    from infogeo.capacity.jacobian import number_format_noise as number_format_noise
+    from infogeo.capacity.layer import DataProcessingCheck as DataProcessingCheck
+    from infogeo.capacity.layer import data_processing_check as data_processing_check
+    from infogeo.capacity.layer import layer_capacity as layer_capacity
+    from infogeo.capacity.linear import linear_gaussian_capacity as linear_gaussian_capacity
+    from infogeo.capacity.rate_distortion import RateDistortion as RateDistortion
+    from infogeo.capacity.rate_distortion import rate_distortion as rate_distortion
+    from infogeo.capacity.rate_distortion import rate_distortion_curve as rate_distortion_curve
+    from infogeo.capacity.readout import readout_capacity as readout_capacity
     from infogeo.capacity.results import CapacityResult as CapacityResult
     from infogeo.capacity.results import ChannelSamples as ChannelSamples
     from infogeo.capacity.results import LayerCapacity as LayerCapacity
+    from infogeo.coding import coding_rate as coding_rate
+    from infogeo.coding import rate_reduction as rate_reduction
+    from infogeo.differential_entropy import gaussian_entropy as gaussian_entropy
+    from infogeo.differential_entropy import kozachenko_leonenko_entropy as kozachenko_leonenko_entropy
+    from infogeo.differential_entropy import nearest_neighbor_renyi_entropy as nearest_neighbor_renyi_entropy
+    from infogeo.discrete_entropy import entropy_of_labels as entropy_of_labels
+    from infogeo.discrete_entropy import entropy_standard_error as entropy_standard_error
+    from infogeo.discrete_entropy import estimate_entropy as estimate_entropy
     from infogeo.estimates import EstimateWarning as EstimateWarning
     from infogeo.estimates import InformationEstimate as InformationEstimate
+    from infogeo.generalized_entropy import renyi_entropy as renyi_entropy
+    from infogeo.generalized_entropy import tsallis_entropy as tsallis_entropy
+    from infogeo.information_planes import InformationPath as InformationPath
+    from infogeo.information_planes import InformationPlane as InformationPlane
+    from infogeo.information_planes import information_plane as information_plane
+    from infogeo.matrix_entropy import gaussian_gram as gaussian_gram
+    from infogeo.matrix_entropy import linear_gram as linear_gram
+    from infogeo.matrix_entropy import matrix_conditional_entropy as matrix_conditional_entropy
+    from infogeo.matrix_entropy import matrix_joint_entropy as matrix_joint_entropy
+    from infogeo.matrix_entropy import matrix_mutual_information as matrix_mutual_information
+    from infogeo.matrix_entropy import matrix_renyi_entropy as matrix_renyi_entropy
+    from infogeo.mutual_information.automatic import estimate_mutual_information as estimate_mutual_information
+    from infogeo.mutual_information.binned import binned_mutual_information as binned_mutual_information
+    from infogeo.mutual_information.binned import discrete_mutual_information as discrete_mutual_information
+    from infogeo.mutual_information.conditional import conditional_mutual_information as conditional_mutual_information
+    from infogeo.mutual_information.conditional import (
+        gaussian_conditional_mutual_information as gaussian_conditional_mutual_information,
+    )
+    from infogeo.mutual_information.copula import (
+        gaussian_copula_mutual_information as gaussian_copula_mutual_information,
+    )
+    from infogeo.mutual_information.gaussian import gaussian_mutual_information as gaussian_mutual_information
+    from infogeo.mutual_information.ksg import ksg_mutual_information as ksg_mutual_information
+    from infogeo.mutual_information.mixed import mixed_mutual_information as mixed_mutual_information
+    from infogeo.mutual_information.significance import PermutationTest as PermutationTest
+    from infogeo.mutual_information.significance import SubsampleInterval as SubsampleInterval
+    from infogeo.mutual_information.significance import permutation_test as permutation_test
+    from infogeo.mutual_information.significance import subsample_interval as subsample_interval
+    from infogeo.probing import probing_information as probing_information
+    from infogeo.prompts import dataset_entropy as dataset_entropy
+    from infogeo.prompts import prompt_entropy as prompt_entropy
+    from infogeo.spectrum import anisotropy as anisotropy
+    from infogeo.spectrum import effective_rank as effective_rank
+    from infogeo.spectrum import lidar as lidar
+    from infogeo.spectrum import participation_ratio as participation_ratio
+    from infogeo.spectrum import rankme as rankme
+    from infogeo.spectrum import stable_rank as stable_rank
+    from infogeo.spectrum import top_component_share as top_component_share
 
 _HOME = {
     "CapacityResult": "capacity.results",
     "ChannelSamples": "capacity.results",
+    "DataProcessingCheck": "capacity.layer",
     "EstimateWarning": "estimates",
+    "GaussianCapacity": "capacity.gaussian",
+    "InformationBottleneck": "capacity.bottleneck",
     "InformationEstimate": "estimates",
+    "InformationPath": "information_planes",
+    "InformationPlane": "information_planes",
     "LayerCapacity": "capacity.results",
+    "PermutationTest": "mutual_information.significance",
+    "RateDistortion": "capacity.rate_distortion",
+    "ReverseWaterFilling": "capacity.gaussian_sources",
+    "SubsampleInterval": "mutual_information.significance",
+    "WaterFilling": "capacity.gaussian",
+    "anisotropy": "spectrum",
+    "attention_capacity": "capacity.heads",
+    "attention_entropy": "attention_entropies",
+    "attention_entropy_lower_bound": "attention_entropies",
+    "attention_logit_norm": "attention_entropies",
+    "binned_mutual_information": "mutual_information.binned",
     "blahut_arimoto": "capacity.discrete",
     "channel_information": "capacity.discrete",
+    "coding_rate": "coding",
+    "conditional_mutual_information": "mutual_information.conditional",
+    "data_processing_check": "capacity.layer",
+    "dataset_entropy": "prompts",
+    "deb2025_capacity": "capacity.deb2025",
+    "discrete_mutual_information": "mutual_information.binned",
+    "effective_rank": "spectrum",
+    "entropy_of_labels": "discrete_entropy",
+    "entropy_standard_error": "discrete_entropy",
+    "estimate_entropy": "discrete_entropy",
+    "estimate_mutual_information": "mutual_information.automatic",
+    "extremal_attention_logits": "attention_entropies",
+    "gaussian_conditional_mutual_information": "mutual_information.conditional",
+    "gaussian_copula_mutual_information": "mutual_information.copula",
+    "gaussian_entropy": "differential_entropy",
+    "gaussian_gram": "matrix_entropy",
+    "gaussian_mimo_capacity": "capacity.gaussian",
+    "gaussian_mutual_information": "mutual_information.gaussian",
+    "gaussian_rate": "capacity.gaussian",
+    "gaussian_rate_distortion": "capacity.gaussian_sources",
+    "information_bottleneck": "capacity.bottleneck",
+    "information_plane": "information_planes",
+    "jacobian_capacity": "capacity.jacobian",
+    "kozachenko_leonenko_entropy": "differential_entropy",
+    "ksg_mutual_information": "mutual_information.ksg",
+    "layer_capacity": "capacity.layer",
+    "lidar": "spectrum",
+    "linear_gaussian_capacity": "capacity.linear",
+    "linear_gram": "matrix_entropy",
+    "matrix_conditional_entropy": "matrix_entropy",
+    "matrix_joint_entropy": "matrix_entropy",
+    "matrix_mutual_information": "matrix_entropy",
+    "matrix_renyi_entropy": "matrix_entropy",
+    "mean_attention_entropy": "attention_entropies",
+    "mixed_mutual_information": "mutual_information.mixed",
+    "nearest_neighbor_renyi_entropy": "differential_entropy",
+    "number_format_noise": "capacity.jacobian",
+    "participation_ratio": "spectrum",
+    "permutation_test": "mutual_information.significance",
+    "probing_information": "probing",
+    "prompt_entropy": "prompts",
+    "rankme": "spectrum",
+    "rate_distortion": "capacity.rate_distortion",
+    "rate_distortion_curve": "capacity.rate_distortion",
+    "rate_reduction": "coding",
+    "readout_capacity": "capacity.readout",
+    "renyi_entropy": "generalized_entropy",
+    "reverse_water_filling": "capacity.gaussian_sources",
+    "stable_rank": "spectrum",
+    "subsample_interval": "mutual_information.significance",
+    "top_component_share": "spectrum",
+    "tsallis_entropy": "generalized_entropy",
+    "water_filling": "capacity.gaussian",
 }
 """The module of each name that is imported when it is first used."""
 

@@ -39,7 +39,7 @@ def solve(program: Program, *, tol: float, max_iter: int) -> Solution:
     xp = namespace(program.channel)
     k, n, m = program.channel.shape
     size = max(1, CHUNK // (2 * n * m + 2 * min(n, max(m, DIRECT)) ** 2))
-    parts = [_solve(program.part(slice(i, i + size)), tol, max_iter) for i in range(0, k, size)]
+    parts = [_solve(program.part(slice(i, i + size)), tol, max_iter) for i in range(0, max(k, 1), size)]
     if len(parts) == 1:
         return parts[0]
     return Solution(**{
@@ -99,11 +99,11 @@ def _solve(program: Program, tol: float, max_iter: int) -> Solution:
     current = program
     done = _host(best_upper - best_lower) <= tol
     for step in range(1, max_iter + 1):
+        if done.all():
+            break
         if done.any():
             keep = np.flatnonzero(~done)
             live = live[keep]
-            if not len(live):
-                break
             chosen = _index(xp, keep, p)
             current = current.part(chosen)
             state = tuple(part[chosen] for part in state)

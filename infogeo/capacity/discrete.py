@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from infogeo._arrays import Array, detached, is_tensor, namespace, to_numpy, with_gradients
+from infogeo._arrays import Array, detached, is_tensor, namespace, requires_gradient, to_numpy, with_gradients
 from infogeo._checks import (
     as_floats,
     check_count,
@@ -27,6 +27,8 @@ from infogeo.errors import ArgumentError, ConvergenceError, DomainError, ShapeEr
 Solver = Literal["newton", "blahut_arimoto", "accelerated"]
 STEPS = {"newton": 200, "blahut_arimoto": 100_000, "accelerated": 10_000}
 """Most iterations of each solver, by default."""
+LEAST_COST = float(np.finfo(np.float64).tiny)
+"""Of an input that is not among the cheapest, as a share of the largest difference."""
 
 
 def blahut_arimoto(
@@ -85,12 +87,14 @@ def blahut_arimoto(
         ``lower`` and ``upper``, the laws of input and output, ``iterations``, ``converged``. From a channel that
         records gradients ``lower`` does, too, with the derivative :math:`\partial C / \partial W_{xy} = p_x \log
         (W_{xy} / q_y)` of the envelope theorem [4]_ (up to a constant for each row, since rows sum to one; zero where
-        :math:`W_{xy} = 0`, where the true one is infinite).
+        :math:`W_{xy} = 0`, where the true one is infinite). Budgets, and costs beside them, take part. With a
+        multiplier it is the derivative at a fixed mean cost, and cost and multiplier may not record gradients.
 
     Raises
     ------
     DomainError
-        A probability is negative or not finite, a row does not sum to one, no law keeps to the budget.
+        A probability is negative or not finite, a row does not sum to one, no law keeps to the budget, or costs (times
+        the multiplier) differ by more than float64 holds.
     ShapeError
         The channel is no matrix or is empty, or shapes do not fit.
     ArgumentError
@@ -126,7 +130,7 @@ def blahut_arimoto(
     [0.2111, 0.4558, 0.531]
     """
     factor = per_nat(unit)
-    if solver not in STEPS:
+    if not isinstance(solver, str) or solver not in STEPS:
         raise ArgumentError(f"solver: found {solver!r}, wanted one of {', '.join(STEPS)}")
     tol = check_number("tol", tol)
     if not tol > 0:
@@ -141,17 +145,18 @@ def blahut_arimoto(
             found = _by_newton(eased, tol=tol / factor, max_iter=max_iter)
         else:
             found = _iterations.solve(eased, tol=tol / factor, max_iter=max_iter, accelerated=solver == "accelerated")
-    if copied is not None:
-        found = replace(found, p=_weight_moved(found.p, *copied))
+        if copied is not None:
+            found = replace(found, p=_weight_moved(found.p, *copied))
+            found = replace(found, price=_price_of_leaving(program, found))
     result = _result(given, program, found, batch, cost=cost, budget=budget, multiplier=multiplier, factor=factor,
                      scale=scale, tol=tol, solver=solver, unit=unit)
     bad = ~np.asarray(to_numpy(result.converged))
     if strict and bad.any():
         gaps = np.asarray(to_numpy(result.upper - result.lower))
         raise ConvergenceError(
-            f"blahut_arimoto: after {max_iter} iterations of solver {solver!r} {int(bad.sum())} of {bad.size} channels "
-            f"have a gap above {tol:.3g} {unit} (the largest is {float(gaps.max()):.3g}); raise tol or max_iter, "
-            "choose solver='newton', or take the bounds with strict=False",
+            f"blahut_arimoto: after {int(np.max(found.iterations))} iterations of solver {solver!r} {int(bad.sum())} "
+            f"of {bad.size} channels have a gap above {tol:.3g} {unit} (the largest is {float(gaps.max()):.3g}); raise "
+            "tol or max_iter, choose solver='newton', or take the bounds with strict=False",
             result,
         )
     return result
@@ -190,16 +195,17 @@ def channel_information(channel: Any, input_probs: Any = None, *, unit: Unit = "
     """
     factor = per_nat(unit)
     w = as_channel(channel)
-    xp = namespace(w)
     n = w.shape[-2]
     if input_probs is None:
-        p = xp.ones_like(w[..., 0]) / n
+        p = namespace(w).ones_like(w[..., 0]) / n
     else:
         w, p = together(channel=w, input_probs=input_probs)
         p = as_floats("input_probs", p)
         if p.ndim == 0 or p.shape[-1] != n:
             raise ShapeError(f"input_probs: found shape {tuple(p.shape)}, wanted (..., {n}), one for each input")
         _check_probabilities("input_probs", p, input_probs)
+        _check_batches(channel=w.shape[:-2], input_probs=p.shape[:-1])
+    xp = namespace(w)
     q = xp.matmul(p[..., None, :], w)[..., 0, :]
     # logarithms of what is positive only, so that gradients stay finite
     ratio = xp.where(w > 0, w, 1.0) / xp.where((w > 0) & (q[..., None, :] > 0), q[..., None, :], 1.0)
@@ -255,14 +261,13 @@ def _with_cost(channel: Array, cost: Any, budget: Any, multiplier: Any) -> tuple
     n = channel.shape[-2]
     if cost.ndim == 0 or cost.shape[-1] != n:
         raise ShapeError(f"cost: found shape {tuple(cost.shape)}, wanted (..., {n}), one for each input")
-    try:
-        np.broadcast_shapes(tuple(channel.shape[:-2]), tuple(cost.shape[:-1]), tuple(bound.shape))
-    except ValueError:
-        raise ShapeError(
-            f"the batches do not broadcast: channel {tuple(channel.shape[:-2])}, cost {tuple(cost.shape[:-1])}, "
-            f"{which} {tuple(bound.shape)}"
-        ) from None
+    _check_batches(channel=channel.shape[:-2], cost=cost.shape[:-1], **{which: bound.shape})
     if which == "multiplier":
+        if requires_gradient(cost, bound):
+            raise DomainError(
+                "found a cost or multiplier that records a gradient, but the capacity at a multiplier is no optimum of "
+                "its own, and has no derivative in closed form; give a budget, or detach them"
+            )
         if bool((detached(bound) < 0).any()):
             raise DomainError(f"multiplier: found {float(to_numpy(bound).min())}, wanted no number below zero")
         return channel, cost, None, bound
@@ -275,6 +280,15 @@ def _with_cost(channel: Array, cost: Any, budget: Any, multiplier: Any) -> tuple
             "no input law keeps to it; raise the budget"
         )
     return channel, cost, bound, None
+
+
+def _check_batches(**shapes: Any) -> None:
+    """Raise unless the leading axes broadcast; the message names whose they are."""
+    try:
+        np.broadcast_shapes(*(tuple(shape) for shape in shapes.values()))
+    except ValueError:
+        listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+        raise ShapeError(f"the batches do not broadcast: {listed}") from None
 
 
 def _by_newton(program: Program, *, tol: float, max_iter: int) -> Solution:
@@ -320,6 +334,21 @@ def _weight_moved(p: Array, costly: Array, model: Array) -> Array:
     return xp.where(costly, 0.0, p) + moved * model
 
 
+def _price_of_leaving(program: Program, found: Solution) -> Array:
+    """(k,) prices, where the budget allows the cheapest inputs only: the least at which no other input is worth it.
+
+    It is the slope of the capacity-cost function at its left end: infinite where another input reaches outputs that
+    the cheapest ones do not.
+    """
+    xp = namespace(found.p)
+    q = program.output(found.p)
+    new = xp.matmul(program.channel, xp.astype(q == 0, q.dtype)[:, :, None])[:, :, 0] > 0
+    worth = xp.where(new, math.inf, program.slopes(q) - found.upper[:, None])
+    costly = program.cost > 0
+    needed = xp.max(xp.where(costly, worth / xp.where(costly, program.cost, 1.0), 0.0), axis=-1)
+    return xp.where(program.budget <= 0, xp.where(needed > 0, needed, 0.0), found.price)
+
+
 def _program(channel: Array, cost: Any, budget: Any, multiplier: Any) -> tuple[Program, tuple[int, ...], Any]:
     """The flat batch, under a budget with the cost scaled to 0..1; the batch's shape, and that scale."""
     w = detached(channel)
@@ -333,18 +362,31 @@ def _program(channel: Array, cost: Any, budget: Any, multiplier: Any) -> tuple[P
     gains = xp.sum(xp.where(flat > 0, flat * xp.log(xp.where(flat > 0, flat, 1.0)), 0.0), axis=-1)
     if cost is None:
         return Program(channel=flat, gains=gains), batch, None
-    b = xp.reshape(xp.broadcast_to(detached(cost), (*batch, n)), (-1, n))
-    if multiplier is not None:
-        s = xp.reshape(xp.broadcast_to(detached(multiplier), batch), (-1,))
-        return Program(channel=flat, gains=gains - s[:, None] * b), batch, None
-    limit = xp.reshape(xp.broadcast_to(detached(budget), batch), (-1,))
-    least = xp.min(b, axis=-1)
-    scale = xp.max(b, axis=-1) - least
-    scale = xp.where(scale > 0, scale, 1.0)
-    scaled = (b - least[:, None]) / scale[:, None]
-    room = (limit - least) / scale
-    room = xp.where(room < 2, room, 2.0)  # a budget above every cost binds nobody
+    b = xp.reshape(xp.broadcast_to(detached(cost), (*batch, n)), (math.prod(batch), n))
+    with np.errstate(over="ignore"):
+        least, above = xp.min(b, axis=-1), _above_least(b)
+        if multiplier is not None:
+            above = xp.reshape(xp.broadcast_to(detached(multiplier), batch), (math.prod(batch), 1)) * above
+        if not bool(xp.isfinite(above).all()):
+            raise DomainError(
+                f"cost: the costs{'' if multiplier is None else ', times the multiplier,'} differ by more than float64 "
+                "holds; give them in a larger unit"
+            )
+        if multiplier is not None:
+            return Program(channel=flat, gains=gains - above), batch, None
+        scale = xp.max(above, axis=-1)
+        scale = xp.where(scale > 0, scale, 1.0)
+        scaled = above / scale[:, None]
+        # what costs more than the cheapest input must not come out as free
+        scaled = xp.where((above > 0) & (scaled < LEAST_COST), LEAST_COST, scaled)
+        room = (xp.reshape(xp.broadcast_to(detached(budget), batch), (math.prod(batch),)) - least) / scale
+        room = xp.where(room < 2, room, 2.0)  # a budget above every cost binds nobody
     return Program(channel=flat, gains=gains, cost=scaled, budget=room), batch, scale
+
+
+def _above_least(cost: Array) -> Array:
+    """(..., n) costs less the least one, so that large costs that differ little leave the information its digits."""
+    return cost - namespace(cost).min(cost, axis=-1)[..., None]
 
 
 def _result(
@@ -362,10 +404,11 @@ def _result(
         spent = xp.sum(p * b, axis=-1)
         if budget is None:
             price = xp.broadcast_to(detached(multiplier), batch)
-            paid = detached(multiplier) * spent / factor
+            paid = detached(multiplier) * xp.sum(p * _above_least(b), axis=-1) / factor
             lower, upper = lower + paid, upper + paid
         else:
-            price = xp.reshape(found.price / scale, batch) * factor
+            with np.errstate(over="ignore"):
+                price = xp.reshape(found.price / scale, batch) * factor
     converged = (upper - lower) * factor <= tol * (1 + 1e-12)
     lower, upper = lower * factor, upper * factor
     lower = _with_envelope(channel, cost, budget, lower, p, q, price, factor)
@@ -388,5 +431,5 @@ def _with_envelope(
     ratio = xp.where(w > 0, w, 1.0) / xp.where((w > 0) & (q[..., None, :] > 0), q[..., None, :], 1.0)
     parts = [(channel, factor * p[..., :, None] * xp.where(w > 0, xp.log(ratio), 0.0))]
     if budget is not None:
-        parts += [(cost, -price[..., None] * p), (budget, price)]
+        parts += [(cost, xp.where(p > 0, -price[..., None] * p, 0.0)), (budget, price)]
     return with_gradients(lower, *parts)

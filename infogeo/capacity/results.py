@@ -26,7 +26,8 @@ class CapacityResult(Result):
     lower: Any
     """Information at ``input_probs``, so that the channel can carry it; what stands for the capacity."""
     upper: Any
-    """No input law carries more."""
+    """No input law carries more (with a cost: none that costs no more). Both bounds are good to rounding, some 1e-16
+    nats, so that a narrow ``lower`` may lie above ``upper`` by as much."""
     unit: Unit
     input_probs: Any
     """(..., n) the law at which ``lower`` is the information; not the only one where rows depend on each other."""
@@ -35,7 +36,8 @@ class CapacityResult(Result):
     cost: Any = None
     """Mean cost of ``input_probs``; None without a cost."""
     multiplier: Any = None
-    """Slope of the capacity in the budget, in ``unit`` per unit of cost; None without a cost."""
+    """Slope of the capacity in the budget, in ``unit`` per unit of cost; None without a cost. Infinite where the budget
+    allows the cheapest inputs only, and others reach outputs that those do not."""
     iterations: Any
     """Steps of the solver."""
     converged: Any
@@ -71,6 +73,8 @@ class CapacityResult(Result):
         lower, upper = to_numpy(self.lower), to_numpy(self.upper)
         if lower.ndim == 0:
             return f"capacity = {float(lower):.6g} {self.unit}, certified within {float(upper - lower):.1e}"
+        if not lower.size:
+            return "capacities of no channels"
         return (
             f"capacities of {lower.size} channels, {float(lower.min()):.4g} to {float(lower.max()):.4g} {self.unit}, "
             f"certified within {float((upper - lower).max()):.1e}"
