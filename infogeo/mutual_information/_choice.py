@@ -16,7 +16,7 @@ from infogeo.mutual_information._neighbors import neighborhoods
 from infogeo.mutual_information._normal_dependence import Dependence, neighbor_information
 from infogeo.mutual_information._samples import standardized
 from infogeo.mutual_information.binned import discrete_mutual_information
-from infogeo.mutual_information.gaussian import normal_information
+from infogeo.mutual_information.gaussian import normal_information, volume_bias
 from infogeo.mutual_information.ksg import doubts, ksg_terms
 from infogeo.mutual_information.mixed import mixed_mutual_information
 from infogeo.mutual_information.significance import deal
@@ -24,7 +24,7 @@ from infogeo.mutual_information.significance import deal
 BIAS_SAID = 0.05
 """Nats; where the bias is likely larger, a warning says so."""
 
-PARTS, DEALS = 8, 2
+PARTS, LEAST_PARTS, DEALS = 8, 4, 2
 LEAST_PART = 25
 RESIDUAL_COLUMNS = 20
 """Joint columns up to which neighbors of residuals are looked for where the dependence is not normal."""
@@ -63,17 +63,32 @@ class Outcome:
 
 
 def by_normal_formula(x: FloatArray, y: FloatArray, dependence: Dependence, sampling: Sampling, method: str) -> Outcome:
-    """The formula of normal variables, with the standard error of normal samples."""
-    value = normal_information(x, y, bias_correction=True)
-    error = normal_error(len(x), x.shape[1], y.shape[1], dependence.canonical) * np.sqrt(spread(dependence, sampling))
+    """The formula of normal variables; bias and standard error of as many independent samples as these are worth."""
+    n, p, q = len(x), x.shape[1], y.shape[1]
+    worth = max(n / spread(dependence, sampling), p + q + 2.0)
+    more_bias = bias_of_normals(worth, p, q) - bias_of_normals(n, p, q)
+    value = normal_information(x, y, bias_correction=True) - more_bias
+    error = normal_error(worth, p, q, dependence.canonical)
     reach = sampling.z() * error
+    said = []
+    if worth < 2 * (p + q + 2):
+        said.append(
+            f"{n} samples that depend on each other within groups are worth about {worth:.0f} independent ones, too "
+            f"few for {p + q} joint columns; give more groups, or fewer columns"
+        )
     return Outcome(
         value, method, lambda a, b: normal_information(a, b, bias_correction=True), float(error),
-        (value - reach, value + reach), details={"largest_canonical_correlation": float(dependence.canonical[0])},
+        (value - reach, value + reach), tuple(said),
+        {"largest_canonical_correlation": float(dependence.canonical[0]), "worth_independent_samples": worth},
     )  # fmt: skip
 
 
-def normal_error(n: int, p: int, q: int, canonical: FloatArray) -> float:
+def bias_of_normals(n: float, p: int, q: int) -> float:
+    """Expectation of the uncorrected formula less the information, from n independent normal samples."""
+    return volume_bias(n, p) + volume_bias(n, q) - volume_bias(n, p + q)
+
+
+def normal_error(n: float, p: int, q: int, canonical: FloatArray) -> float:
     r"""Standard error of the information of normal variables, from n samples of p and q columns.
 
     Half the logarithm of Wilks' ratio is a difference of log-determinants of Wishart matrices, each of variance
@@ -135,7 +150,7 @@ def by_neighbors(x: FloatArray, y: FloatArray, sampling: Sampling, method: str) 
         )
     interval = None
     if error is None:
-        said.append(few_samples(n, sampling))
+        said.append(few_samples(n, sampling, least=4 * k))
     else:
         reach = sampling.z(degrees) * error
         interval = (value + min(bias, 0.0) - reach, value + max(bias, 0.0) + reach)
@@ -206,7 +221,8 @@ def by_labels_and_neighbors(labels: IntArray, y: FloatArray, sampling: Sampling,
         return mixed_mutual_information(codes, z, k=near)
 
     value, said = listened(lambda: estimate(labels, y))
-    error, degrees = error_of_parts(labels, y, estimate, sampling, least=4 * k * (int(labels.max()) + 1) // 2)
+    least = 2 * k * (int(labels.max()) + 1)
+    error, degrees = error_of_parts(labels, y, estimate, sampling, least=least)
     more, _ = listened(lambda: estimate(labels, y, min(4 * k, n - 1)))
     bias = (value - more) / (4 ** (1 / y.shape[1]) - 1)
     noise = 2 * (error or 0.0)
@@ -217,7 +233,7 @@ def by_labels_and_neighbors(labels: IntArray, y: FloatArray, sampling: Sampling,
         )
     interval = None
     if error is None:
-        said.append(few_samples(n, sampling))
+        said.append(few_samples(n, sampling, least=least))
     else:
         reach = sampling.z(degrees) * error
         interval = (value + min(bias, 0.0) - reach, value + max(bias, 0.0) + reach)
@@ -237,7 +253,7 @@ def error_of_parts(
     parts = min(PARTS, n // max(LEAST_PART, least))
     if groups is not None:
         parts = min(parts, (int(groups.max()) + 1) // 2)
-    if parts < 4:
+    if parts < LEAST_PARTS:
         return None, 0
     variances = []
     for _ in range(DEALS):
@@ -248,11 +264,12 @@ def error_of_parts(
     return float(np.sqrt(np.mean(variances))), parts - 1
 
 
-def few_samples(n: int, sampling: Sampling) -> str:
+def few_samples(n: int, sampling: Sampling, *, least: int) -> str:
     """Why no interval is given."""
     if sampling.groups is not None:
-        return f"{int(sampling.groups.max()) + 1} groups ({n} samples) are too few for an interval; give at least 8"
-    return f"{n} samples are too few for an interval; give at least {4 * max(LEAST_PART, 4 * sampling.k)}"
+        found = f"{int(sampling.groups.max()) + 1} groups ({n} samples)"
+        return f"{found} are too few for an interval; give at least {2 * LEAST_PARTS} groups"
+    return f"{n} samples are too few for an interval; give at least {LEAST_PARTS * max(LEAST_PART, least)}"
 
 
 def variance_of_mean(terms: FloatArray, groups: IntArray | None) -> float:

@@ -47,7 +47,8 @@ NEIGHBOR_COLUMNS = 6
 """Joint columns up to which neighbors are used where the dependence is not normal."""
 
 SAMPLES_PER_COLUMN = 4
-"""Samples for each joint column below which the tests of the normal dependence show nothing."""
+LEAST_SAMPLES = 50
+"""Samples for each joint column, and in all, below which the tests of the normal dependence show nothing."""
 
 LIGHT_TAILS = 6.0
 """Largest fourth standardized moment with which columns are only standardized before distances are taken."""
@@ -154,7 +155,7 @@ def estimate_mutual_information(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.standard_normal((1000, 10))
     >>> found = estimate_mutual_information(x, x[:, :3] + rng.standard_normal((1000, 3)))
-    >>> found.method, found.interval[0] < 1.5 * np.log(2) < found.interval[1]
+    >>> found.method, bool(found.interval[0] < 1.5 * np.log(2) < found.interval[1])
     ('gaussian', True)
     >>> words = rng.choice(["calm", "storm"], 1000)
     >>> estimate_mutual_information(words, rng.uniform(size=1000) + (words == "storm")).method
@@ -195,17 +196,18 @@ def estimate_mutual_information(
     for doubt in said:
         warnings.warn(doubt, EstimateWarning, stacklevel=2)
     interval = outcome.interval
-    no_nats = ("neighbors", "cells", "p_value_normal_dependence", "largest_canonical_correlation")
+    no_nats = ("neighbors", "cells", "p_value_normal_dependence", "largest_canonical_correlation",
+               "worth_independent_samples")  # fmt: skip
     return InformationEstimate(
         quantity="I(X; Y)",
-        value=outcome.value * per,
+        value=float(outcome.value * per),
         unit=unit,
         method=outcome.method,
         reason=reason,
         n=n,
         dimensions=(a.dimension, b.dimension),
         standard_error=None if outcome.error is None else outcome.error * per,
-        interval=None if interval is None else (interval[0] * per, interval[1] * per),
+        interval=None if interval is None else (float(interval[0] * per), float(interval[1] * per)),
         level=None if interval is None else sampling.level,
         p_value=p_value,
         permutations=permutations,
@@ -230,7 +232,7 @@ def _read(name: str, value: Any, method: str) -> _Variable:
         kind = array.dtype.kind
     else:
         kind = "f" if is_tensor(value) and str(value.dtype) != "torch.bool" else np.asarray(value).dtype.kind
-    if method == "discrete" or kind not in "fiu":
+    if method == "discrete" or kind not in "fiuc":  # complex numbers are refused as numbers
         return _Variable(name, as_codes(name, value), None, False)
     numbers = read_samples(name, value)
     few = [len(np.unique(column)) ** 2 <= len(numbers) for column in numbers.T]
@@ -254,14 +256,14 @@ def _estimate(a: _Variable, b: _Variable, method: str, sampling: Sampling) -> tu
             return none, f"{variable.name} is constant", (nothing, nothing)
     if a.codes is not None and b.codes is not None:
         _check_method(method, ("discrete",), "both variables are labels or take few values")
-        return by_labels(a.codes, b.codes, sampling), "both variables take few values", (a.codes, b.codes)
+        return by_labels(a.codes, b.codes, sampling), "both variables are discrete", (a.codes, b.codes)
     if a.codes is not None or b.codes is not None:
         _check_method(method, ("mixed",), "one variable is labels or takes few values, the other numbers")
         swapped = a.codes is None
         labels, other = (b, a) if swapped else (a, b)
         assert labels.codes is not None
         assert other.numbers is not None
-        reason = f"{labels.name} takes few values ({int(labels.codes.max()) + 1}), {other.name} many"
+        reason = f"{labels.name} is discrete ({int(labels.codes.max()) + 1} values), {other.name} is not"
         found = by_labels_and_neighbors(labels.codes, other.numbers, sampling, swapped=swapped)
         return found, reason, (_rows(a), _rows(b))
     assert a.numbers is not None
@@ -279,6 +281,8 @@ def _continuous(
     x: FloatArray, y: FloatArray, method: str, sampling: Sampling
 ) -> tuple[Outcome, str, tuple[FloatArray, FloatArray]]:
     n = len(x)
+    # Powers of two change no digit, and keep squares in the range of float64.
+    x, y = (np.ldexp(z, -np.frexp(np.abs(z).max(axis=0))[1]) for z in (x, y))
     if method == "ksg":
         x, y, scale = _for_distances(x, y)
         return by_neighbors(x, y, sampling, f"ksg ({scale})"), "asked for", (x, y)
@@ -303,10 +307,11 @@ def _continuous(
     known = {"p_value_normal_dependence": found.p_value}
     if found.p_value >= NORMAL_DEPENDENCE:
         outcome = by_normal_formula(u, v, found, sampling, name)
-        if n < SAMPLES_PER_COLUMN * columns:
+        wanted = max(LEAST_SAMPLES, SAMPLES_PER_COLUMN * columns)
+        if n < wanted:
             doubt = (
                 f"{n} samples of {columns} joint columns are too few to see whether the dependence is that of normal "
-                f"variables, which is assumed; give at least {SAMPLES_PER_COLUMN * columns}, or fewer columns"
+                f"variables, which is assumed; give at least {wanted}"
             )
             outcome = replace(outcome, doubts=(doubt,))
         shown = "the columns look normal" if not scores else "the columns are not normal, their ranks are used"

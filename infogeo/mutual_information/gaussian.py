@@ -166,7 +166,7 @@ def _refuse_collinear(place: int, group: tuple[str, ...], arrays: dict[str, Floa
     )
 
 
-def volume_bias(n: int, d: int) -> float:
+def volume_bias(n: float, d: int) -> float:
     """Expectation of half the log-determinant of the sample covariance of n standard normal samples in d dimensions."""
     from scipy.special import digamma
 

@@ -142,6 +142,7 @@ def ksg_mutual_information(
     x, y = (without_constants(z) for z in read_together(x=x, y=y))
     k = check_neighbors(k, len(x))
     check_count("threads", threads, 1)
+    check_options(transform, search)
     if say_constant(x=x, y=y):
         return 0.0
     (x, y), rounding = comparable([x, y], transform, jitter, rng)
