@@ -162,11 +162,11 @@ def test_a_batch_is_really_padded(any_model, monkeypatch):
 
 def test_batches_hold_at_most_the_tokens_asked_for():
     lengths = [7, 3, 9, 3, 20, 1]
-    batches = list(forward._batches(lengths, 12, exact=True))
+    batches = list(forward.batches_of(lengths, 12, exact=True))
     assert sorted(i for b in batches for i in b) == list(range(6))
     assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 12 for b in batches)
     assert len(batches) < 6
-    for b in forward._batches(lengths, 4096, exact=False):
+    for b in forward.batches_of(lengths, 4096, exact=False):
         assert len({lengths[i] for i in b}) == 1
 
 

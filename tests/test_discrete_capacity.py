@@ -1,4 +1,4 @@
-"""Capacities of discrete channels: closed forms, certified reference values, bounds, costs, batches, gradients, errors."""
+"""Capacities of discrete channels: closed forms, reference values, bounds, costs, batches, gradients, errors."""
 
 from __future__ import annotations
 
@@ -280,10 +280,54 @@ def test_the_capacity_cost_function_is_concave_with_the_multiplier_as_slope():
 def test_a_budget_for_the_cheapest_inputs_only(solver):
     channel = random_channel(np.random.default_rng(9), 5, 4)
     cost = np.array([3.0, 1.0, 2.0, 1.0, 1.0])
-    found = blahut_arimoto(channel, cost=cost, budget=[1.0, 2.5], solver=solver, tol=1e-8)
+    found = blahut_arimoto(channel, cost=cost, budget=[1.0, 2.5], solver=solver, tol=1e-6)
     assert found.input_probs[0, [0, 2]].tolist() == [0.0, 0.0]
-    assert found.lower[0] == pytest.approx(blahut_arimoto(channel[[1, 3, 4]]).lower, abs=2e-8)
+    assert found.lower[0] == pytest.approx(blahut_arimoto(channel[[1, 3, 4]]).lower, abs=2e-6)
     assert found.lower[1] > found.lower[0]
+
+
+def test_the_multiplier_at_the_least_budget_is_the_slope_there():
+    # with one cheapest input the slope is the capacity per unit of cost, max D(W_x | W_0) / (b_x - b_0) (Verdu 1990)
+    channel = random_channel(np.random.default_rng(15), 4, 5)
+    cost = np.array([-7.0, -4.0, -5.0, 0.0])
+    divergence = (channel * np.log(channel / channel[0])).sum(axis=1)[1:]
+    at_the_end = blahut_arimoto(channel, cost=cost, budget=-7.0)
+    assert at_the_end.lower == pytest.approx(0, abs=1e-15)
+    assert at_the_end.multiplier == pytest.approx((divergence / (cost[1:] + 7)).max(), rel=1e-12)
+    # with several, the right-hand slope: checked by a difference, and the upper bound holds with it
+    cost = np.array([0.0, 0.0, 1.0, 3.0])
+    ends = blahut_arimoto(channel, cost=cost, budget=[0.0, 1e-5], tol=1e-13)
+    assert np.diff(ends.lower)[0] / 1e-5 == pytest.approx(ends.multiplier[0], rel=1e-3)
+    slopes = (channel * np.log(channel / ends.output_probs[0])).sum(axis=1)
+    assert (slopes - ends.multiplier[0] * cost).max() <= ends.upper[0] + 1e-15
+    # an input that reaches new outputs is worth any price at first
+    assert blahut_arimoto(np.eye(2), cost=[0, 1], budget=0).multiplier == math.inf
+    assert blahut_arimoto(np.eye(2), cost=[5, 5], budget=5).multiplier == 0
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
+def test_costs_of_any_size(size):
+    channel = random_channel(np.random.default_rng(16), 4, 5)
+    cost = np.array([1.0, 2.0, 3.0, 0.0])
+    budgets = np.array([0.0, 1e-12, 0.3, 1.0, 9.0])
+    plain = blahut_arimoto(channel, cost=cost, budget=budgets)
+    found = blahut_arimoto(channel, cost=size * cost, budget=size * budgets)
+    assert np.allclose(found.lower, plain.lower, rtol=0, atol=1e-13)
+    assert np.allclose(found.multiplier * size, plain.multiplier, rtol=1e-9, atol=1e-9)
+
+
+def test_costs_far_apart_never_let_a_costly_input_in():
+    channel = random_channel(np.random.default_rng(17), 4, 4)
+    found = blahut_arimoto(channel, cost=[1e300, 0, 1e-300, 1.0], budget=0)
+    assert found.input_probs.tolist() == [0, 1, 0, 0]
+
+
+def test_large_multipliers_leave_the_information_its_digits():
+    channel = random_channel(np.random.default_rng(18), 4, 5)
+    for price in (1e3, 1e8):
+        found = blahut_arimoto(channel, cost=[1e6, 1e6 + 1, 1e6 + 2, 1e6 + 1], multiplier=price)
+        assert found.lower == pytest.approx(slow_information(channel, found.input_probs), rel=1e-6, abs=1e-15)
+        assert found.lower <= found.upper + 1e-15
 
 
 @pytest.mark.parametrize("solver", ["blahut_arimoto", "accelerated"])
@@ -335,6 +379,16 @@ def test_the_result_as_table_and_json():
     assert "certified within" in blahut_arimoto(symmetric(0.1)).summary()
 
 
+@pytest.mark.parametrize("solver", ["newton", "blahut_arimoto", "accelerated"])
+def test_no_channels(solver):
+    found = blahut_arimoto(np.zeros((2, 0, 3, 4)), cost=[0, 1, 2], budget=1.0, solver=solver)
+    assert found.lower.shape == found.converged.shape == found.iterations.shape == (2, 0)
+    assert found.input_probs.shape == (2, 0, 3)
+    assert found.rows()[1] == []
+    assert found.summary() == "capacities of no channels"
+    assert channel_information(np.zeros((0, 3, 2))).shape == (0,)
+
+
 def test_too_few_iterations_raise_and_carry_the_bounds():
     channel = np.random.default_rng(64).dirichlet(np.ones(64), size=64)
     with pytest.raises(ConvergenceError, match="1 of 1 channels have a gap above") as caught:
@@ -380,6 +434,15 @@ def test_tensors_give_the_same_numbers():
     assert json.loads(tensors.to_json())["converged"] == [True] * 3
 
 
+def test_a_law_as_tensor_beside_a_channel_as_array():
+    torch = pytest.importorskip("torch")
+    law = torch.tensor([0.4, 0.6], dtype=torch.float64, requires_grad=True)
+    found = channel_information(symmetric(0.1), law)
+    assert float(found.detach()) == pytest.approx(slow_information(symmetric(0.1), np.array([0.4, 0.6])), abs=1e-15)
+    found.backward()
+    assert law.grad.abs().max() > 0.1
+
+
 def test_the_gradient_is_that_of_the_envelope_theorem():
     torch = pytest.importorskip("torch")
     channel = torch.tensor([[0.9, 0.1], [0.3, 0.7]], dtype=torch.float64, requires_grad=True)
@@ -390,16 +453,35 @@ def test_the_gradient_is_that_of_the_envelope_theorem():
 def test_gradients_through_a_softmax_with_cost_and_budget():
     torch = pytest.importorskip("torch")
     generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(3, 4, 5, dtype=torch.float64, generator=generator, requires_grad=True)
-    cost = torch.rand(4, dtype=torch.float64, generator=generator, requires_grad=True)
+    scores = torch.randn(2, 3, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    cost = torch.rand(3, dtype=torch.float64, generator=generator, requires_grad=True)
     budget = (0.7 * cost.min() + 0.3 * cost.max()).detach().requires_grad_()
 
     def capacity(*args: Any) -> Any:
         more = {} if len(args) == 1 else {"cost": args[1], "budget": args[2]}
         return blahut_arimoto(args[0].softmax(-1), tol=1e-13, **more).capacity
 
-    assert torch.autograd.gradcheck(capacity, (scores,), eps=1e-5, atol=1e-5)
+    assert torch.autograd.gradcheck(capacity, (scores[0],), eps=1e-5, atol=1e-5)
     assert torch.autograd.gradcheck(capacity, (scores, cost, budget), eps=1e-5, atol=1e-5)
+
+
+def test_gradients_at_a_multiplier_and_at_the_least_budget():
+    torch = pytest.importorskip("torch")
+    channel = torch.tensor(symmetric(0.1), requires_grad=True)
+    cost = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    with pytest.raises(DomainError, match=r"records a gradient.*give a budget"):
+        blahut_arimoto(channel, cost=cost, multiplier=0.3)
+    with pytest.raises(DomainError, match="records a gradient"):
+        blahut_arimoto(channel, cost=[0.0, 1.0], multiplier=torch.tensor(0.3, requires_grad=True))
+    budget = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
+    blahut_arimoto(torch.eye(2), cost=cost, budget=budget).capacity.backward()
+    assert budget.grad == math.inf
+    assert cost.grad[1] == 0
+    # at a multiplier: that of the capacity at the mean cost it leads to
+    by_price = blahut_arimoto(channel, cost=[0.0, 1.0], multiplier=0.3, tol=1e-13)
+    by_budget = blahut_arimoto(channel, cost=[0.0, 1.0], budget=by_price.cost.detach(), tol=1e-13)
+    slopes = [torch.autograd.grad(found.capacity, channel)[0] for found in (by_price, by_budget)]
+    assert torch.allclose(*slopes, atol=1e-5)
 
 
 def test_the_gradient_through_a_mask_is_finite():
@@ -460,6 +542,9 @@ def test_bad_channels(channel, error, message):
         ({"cost": [1, 2], "budget": [1.5, 0.5]}, DomainError, r"found 0\.5, but the cheapest"),
         ({"cost": [1, 2], "multiplier": -1}, DomainError, "multiplier: found -1"),
         ({"cost": np.zeros((3, 2)), "budget": [1, 2]}, ShapeError, "do not broadcast"),
+        ({"solver": ["newton"]}, ArgumentError, "wanted one of newton"),
+        ({"cost": [-1e308, 1e308], "budget": 0}, DomainError, "differ by more than float64 holds"),
+        ({"cost": [0, 1e200], "multiplier": 1e200}, DomainError, "times the multiplier, differ by more"),
     ],
 )
 def test_bad_arguments(arguments, error, message):
@@ -472,11 +557,13 @@ def test_bad_arguments(arguments, error, message):
     [
         ([0.5, 0.6], DomainError, r"the row sum to 1\.1"), ([1.5, -0.5], DomainError, "not negative"),
         ([1.0], ShapeError, "one for each input"), (1.0, ShapeError, "one for each input"),
+        ([[1.0, 0.0]] * 3, ShapeError, r"channel \(2,\), input_probs \(3,\)"),
     ],
 )
 def test_bad_laws(law, error, message):
+    channel = symmetric(0.1) if np.ndim(law) < 2 else np.stack([symmetric(0.1)] * 2)
     with pytest.raises(error, match=message):
-        channel_information(symmetric(0.1), law)
+        channel_information(channel, law)
 
 
 def test_single_precision_rows_pass_and_coarser_ones_do_not():

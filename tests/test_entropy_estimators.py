@@ -239,6 +239,8 @@ def test_nothing_is_said_when_half_of_the_samples_repeat(method: str) -> None:
         ([True, False], DomainError, "found dtype bool"),
         (["a", "b"], DomainError, "wanted whole numbers"),
         ([3, -1], DomainError, r"entry \(1,\) is -1; a count is not negative"),
+        ([2**62, 2**62], DomainError, "more than int64 can count"),
+        ([2**62] * 4, DomainError, "more than int64 can count"),
         ([0, 0], DomainError, "the row has no sample"),
         ([[1, 2], [0, 0]], DomainError, "row 1 has no sample"),
         (np.zeros((2, 2, 3), dtype=int), DomainError, r"row \(0, 0\) has no sample"),

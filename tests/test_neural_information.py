@@ -17,7 +17,7 @@ from infogeo_adapters import neural_mutual_information
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
 
-SMALL: dict[str, Any] = {"hidden": (32,), "steps": 250, "learning_rate": 5e-3}
+SMALL: dict[str, Any] = {"hidden": (16,), "steps": 150, "learning_rate": 1e-2}
 
 
 def pair(n: int, rho: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +33,7 @@ def quietly(*args: Any, **options: Any) -> Any:
 
 
 def test_correlated_normals_lie_between_the_two_numbers():
-    x, y = pair(2000, 0.9)
+    x, y = pair(1200, 0.9)
     truth = -0.5 * math.log(1 - 0.81)
     found = quietly(x, y, **SMALL)
     assert [b.name for b in found.bounds] == ["infonce", "nwj", "dv", "smile", "leave_one_out"]
@@ -44,7 +44,7 @@ def test_correlated_normals_lie_between_the_two_numbers():
     assert found.lower < truth + 0.1
     assert found.lower == next(b.value for b in found.bounds if b.name == found.chosen)
     assert found.lower_interval[0] < found.lower < found.lower_interval[1]
-    assert found.n_evaluated == 500
+    assert found.n_evaluated == 300
 
 
 def test_independent_samples_give_nothing_though_training_values_do():
@@ -102,19 +102,55 @@ def test_units_and_table():
 
 def test_groups_stay_together():
     member = np.repeat(np.arange(20), 10)
-    parts = module._parts(200, member, np.random.default_rng(0))
+    parts = module._parts(member, np.random.default_rng(0))
     kinds = [set(member[p]) for p in parts]
     assert not kinds[0] & kinds[1]
     assert not kinds[0] & kinds[2]
     assert not kinds[1] & kinds[2]
     assert sum(map(len, parts)) == 200
     assert 80 <= len(parts[0]) <= 120
+    # batches are taken in order, and must not pair samples of one text with each other only
+    assert all((np.diff(member[p]) == 0).mean() < 0.5 for p in parts)
     # what is the same within a group is no information about the pairing of held-out samples
     rng = np.random.default_rng(4)
     x = np.repeat(rng.normal(size=(20, 3)), 10, axis=0) + 0.01 * rng.normal(size=(200, 3))
     y = np.repeat(rng.normal(size=(20, 3)), 10, axis=0) + 0.01 * rng.normal(size=(200, 3))
     found = quietly(x, y, groups=member, bounds=("nwj",), hidden=(16,), steps=200)
     assert found.lower < 0.5
+    assert any("5 independent groups evaluated" in message for message in found.warnings)
+
+
+def test_groups_count_once_in_the_error():
+    rng = np.random.default_rng(6)
+    member = np.repeat(np.arange(50), 20)
+    by_group = rng.normal(size=50)
+    each = torch.tensor(by_group[member])
+    assert module._error(each, member) == pytest.approx(by_group.std(ddof=1) / math.sqrt(50), rel=1e-12)
+    alone = torch.tensor(rng.normal(size=300))
+    assert module._error(alone, np.arange(300)) == pytest.approx(float(alone.std()) / math.sqrt(300), rel=1e-12)
+    assert module._error(alone, np.zeros(300, dtype=int)) == math.inf
+
+
+@pytest.mark.parametrize("name", ["nwj", "dv", "smile", "infonce"])
+def test_the_error_is_the_spread_over_samples(name):
+    # a poor score, so that x and y of a sample matter apart
+    values, errors = [], []
+    for seed in range(60):
+        x, y = (torch.tensor(a[:, None]) for a in pair(256, 0.8, seed))
+        value, each = module._evaluated(name, lambda a, b: 0.6 * b * a.T + 0.3 * a.T, x, y, 64)
+        values.append(value)
+        errors.append(module._error(each, np.arange(256)))
+    assert 0.6 * np.std(values, ddof=1) < np.mean(errors) < 2.5 * np.std(values, ddof=1)
+
+
+@pytest.mark.parametrize(("n", "batch"), [(100, 64), (64, 64), (50, 64), (130, 64)])
+def test_every_sample_is_evaluated_once(n, batch):
+    seen = [np.arange(n)[here][new] for here, new, _ in module._batches(n, batch)]
+    assert np.concatenate(seen).tolist() == list(range(n))
+    x = torch.arange(float(n))[:, None] / 100
+    value, each = module._evaluated("nwj", lambda a, b: torch.ones(len(a), len(a)) * b, x, x, batch)
+    assert len(each) == n
+    assert value == pytest.approx(float(each.mean()))
 
 
 def test_known_values_of_the_bounds():
@@ -132,9 +168,11 @@ def test_known_values_of_the_bounds():
         return ratio(a, b) + 1
 
     for name, score in (("nwj", shifted), ("dv", ratio), ("smile", ratio)):
-        value, error = module._evaluated(name, score, x, y, 100)
+        value, each = module._evaluated(name, score, x, y, 100)
+        error = module._error(each, np.arange(n))
         assert abs(value - truth) < 5 * error + 0.005, name
-    value, error = module._evaluated("infonce", ratio, x, y, 100)
+    value, each = module._evaluated("infonce", ratio, x, y, 100)
+    error = module._error(each, np.arange(n))
     assert truth - 0.05 < value < truth + 5 * error
     zero = module._evaluated("infonce", lambda a, b: torch.zeros(len(a), len(a)), x, y, 100)
     assert zero[0] == pytest.approx(0, abs=1e-12)
@@ -176,6 +214,8 @@ X, Y = pair(100, 0.5)
         (X, Y, {"bounds": ("mine",)}, ArgumentError, "infonce, nwj, dv, smile"),
         (X, Y, {"bounds": "nwj"}, ArgumentError, "a tuple of"),
         (X, Y, {"transform": "ranks"}, ArgumentError, "'normal_scores' or 'standardize'"),
+        (X, Y, {"bounds": None}, ArgumentError, "a tuple of"),
+        (X, Y, {"hidden": None}, ArgumentError, "a tuple of widths"),
         (X, Y, {"hidden": 32}, ArgumentError, "a tuple of widths"),
         (X, Y, {"hidden": ()}, ArgumentError, "a tuple of widths"),
         (X, Y, {"hidden": (0,)}, ArgumentError, "at least 1"),
@@ -186,6 +226,7 @@ X, Y = pair(100, 0.5)
         (X, Y, {"unit": "bans"}, ArgumentError, "'nats' or 'bits'"),
         (X, Y, {"rng": "seed"}, ArgumentError, "rng"),
         (X, Y, {"groups": np.zeros(99)}, ShapeError, r"wanted \(100,\)"),
+        (X, Y, {"groups": np.full(100, np.nan)}, DomainError, "NaN, which names no group"),
         (X, Y, {"groups": np.zeros(100)}, ShapeError, "found 1 groups, wanted at least 4"),
         (X, Y, {"groups": [0] * 97 + [1, 2, 3]}, ShapeError, "at least 8 each"),
     ],

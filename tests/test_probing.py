@@ -130,8 +130,9 @@ LABELS = np.tile([0, 1], 5)
         ({"labels": LABELS + 1}, DomainError, "labels: row 1 is 2, wanted a column of log_probs, 0 to 1"),
         ({"labels": LABELS - 1}, DomainError, "labels: row 0 is -1"),
         ({"labels": LABELS + 0.0}, DomainError, "whole numbers"),
-        ({"groups": [1, 2]}, ShapeError, "one group for each row"),
+        ({"groups": [1, 2]}, ShapeError, "one group for each sample"),
         ({"groups": [math.nan] * 10}, DomainError, "NaN, which names no group"),
+        ({"groups": [None] * 10}, DomainError, "found dtype object, wanted numbers or strings"),
         ({"level": 1.0}, ArgumentError, "between 0 and 1"),
         ({"unit": "nat"}, ArgumentError, "unit"),
         ({"label_probs": [0.5]}, ShapeError, r"label_probs: found shape \(1,\)"),
@@ -218,6 +219,10 @@ def test_scale_and_constant_columns_do_not_matter(probe):
     other = probe(np.c_[1e6 * x - 3, np.full(400, 0.1)], labels, rng=3, folds=3)
     assert other.value == pytest.approx(bound.value, abs=1e-5)
     assert other.dimensions == (5, 0)
+    for size in (1e300, 1e-300, 1e-312):  # whose squares leave the range of float64
+        assert probe(size * x, labels, rng=3, folds=3, penalties=(0.01,)).value == pytest.approx(
+            probe(x, labels, rng=3, folds=3, penalties=(0.01,)).value, abs=1e-5
+        )
     assert probe(x, labels, rng=3, folds=3).value == bound.value
     assert bound.source.seed == 3
 

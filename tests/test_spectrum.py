@@ -513,6 +513,18 @@ def test_coding_rate(shape):
     assert torch.autograd.gradcheck(lambda t: coding_rate(t, epsilon=0.5), (torch.tensor(x, requires_grad=True),))
 
 
+def test_coding_rate_of_few_strong_directions():
+    # against one singular value of sqrt(15) t the identity has no digit left in the determinant
+    for size in (1e3, 1e6, 1e9):
+        exact = math.log1p(9 * size**2) / 2
+        assert float(coding_rate(size * np.ones((5, 3)), epsilon=1.0)) == pytest.approx(exact, rel=1e-14)
+    x = sample(20, 2) @ sample(2, 8, seed=1)
+    small = np.linalg.svd(x, compute_uv=False)[:2]
+    exact = np.log1p((small * 1e6) ** 2 * 8 / 20).sum() / 2
+    assert float(coding_rate(x, epsilon=1e-6)) == pytest.approx(exact, rel=1e-13)
+    assert float(coding_rate(1e-9 * np.eye(2), epsilon=1.0)) == pytest.approx(1e-18, rel=1e-12)
+
+
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(0, 99))
 def test_rate_reduction_is_not_negative(labels, seed):
     x = sample(2, len(labels), 3, seed=seed)
@@ -537,6 +549,25 @@ def test_rate_reduction_of_classes_apart_and_bad_input():
         rate_reduction(x, [0] * 6, epsilon=0)
     with pytest.raises(DomainError, match="scale x down"):
         coding_rate(1e200 * x, epsilon=0.1)
+
+
+def test_numbers_at_the_end_of_the_range_are_refused_or_right():
+    assert float(matrix_renyi_entropy(1e308 * np.eye(3))) == pytest.approx(math.log(3), rel=1e-15)
+    assert float(matrix_renyi_entropy(1e-310 * np.eye(3))) == pytest.approx(math.log(3), rel=1e-15)
+    with pytest.raises(DomainError, match="inner products leave the range"):
+        linear_gram(1e200 * np.eye(2))
+    views = sample(3, 2, 40)
+    for x, delta in ((1e200 * views, 1e-4), (1e10 * views, 1e-4), (1e6 * views, 1e-4), (views, 1e-300)):
+        with pytest.raises(DomainError, match="lost in rounding"):
+            lidar(x, delta=delta)
+    with pytest.raises(DomainError, match="out of the range of float64"):
+        attention_logit_norm(1e200 * np.eye(3), np.eye(3), 1e200 * np.eye(3))
+    with pytest.raises(ShapeError, match="do not broadcast: x"):
+        attention_logit_norm(np.ones((2, 3, 3)), np.eye(3), np.eye(3), context=np.ones((3, 4, 3)))
+    with pytest.raises(ShapeError, match="do not broadcast: sigma"):
+        attention_entropy_lower_bound([1.0, 2.0, 3.0], [2, 3])
+    with pytest.raises(ShapeError, match="wanted a sequence of arrays"):
+        dataset_entropy(3)
 
 
 # Attention

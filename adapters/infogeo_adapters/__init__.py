@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infogeo_adapters.analysis import SentenceAnalysis as SentenceAnalysis
     from infogeo_adapters.analysis import analyze as analyze
+    from infogeo_adapters.capacity import CapacityTable as CapacityTable
+    from infogeo_adapters.capacity import measure_capacity as measure_capacity
     from infogeo_adapters.files import read_graph as read_graph
     from infogeo_adapters.files import write_graph as write_graph
     from infogeo_adapters.fisher import Estimate as Estimate
@@ -21,10 +23,23 @@ if TYPE_CHECKING:
     from infogeo_adapters.fisher import natural_gradient as natural_gradient
     from infogeo_adapters.geomstats import from_geomstats as from_geomstats
     from infogeo_adapters.geomstats import to_geomstats as to_geomstats
+    from infogeo_adapters.information_plane import WordsOnPlane as WordsOnPlane
+    from infogeo_adapters.information_plane import model_information_plane as model_information_plane
+    from infogeo_adapters.information_plane import words_on_plane as words_on_plane
     from infogeo_adapters.networkx import to_networkx as to_networkx
+    from infogeo_adapters.neural_information import NeuralBound as NeuralBound
+    from infogeo_adapters.neural_information import NeuralInformation as NeuralInformation
+    from infogeo_adapters.neural_information import neural_mutual_information as neural_mutual_information
+    from infogeo_adapters.probing import probe_information as probe_information
     from infogeo_adapters.progress import pairwise_to_file as pairwise_to_file
     from infogeo_adapters.progress import progress_bar as progress_bar
     from infogeo_adapters.report import write_report as write_report
+    from infogeo_adapters.token_divergences import InformationScatter as InformationScatter
+    from infogeo_adapters.token_divergences import information_scatter as information_scatter
+    from infogeo_adapters.token_information import DimensionInformation as DimensionInformation
+    from infogeo_adapters.token_information import TokenInformation as TokenInformation
+    from infogeo_adapters.token_information import dimension_information as dimension_information
+    from infogeo_adapters.token_information import token_mutual_information as token_mutual_information
     from infogeo_adapters.transformers.attention import attention_flow as attention_flow
     from infogeo_adapters.transformers.attention import attention_rollout as attention_rollout
     from infogeo_adapters.transformers.attention import head_average as head_average
@@ -32,32 +47,51 @@ if TYPE_CHECKING:
     from infogeo_adapters.transformers.capture import capture_activations as capture_activations
     from infogeo_adapters.transformers.capture import capture_background as capture_background
     from infogeo_adapters.transformers.capture import split_into_windows as split_into_windows
+    from infogeo_adapters.transformers.channels import capture_channels as capture_channels
     from infogeo_adapters.transformers.lens import logit_lens as logit_lens
     from infogeo_adapters.transformers.loading import LanguageModel as LanguageModel
     from infogeo_adapters.transformers.loading import load_model as load_model
+    from infogeo_adapters.transformers.part_jacobians import PartJacobians as PartJacobians
+    from infogeo_adapters.transformers.part_jacobians import part_jacobians as part_jacobians
     from infogeo_adapters.transformers.readout import find_readout as find_readout
     from infogeo_adapters.transformers.readout import read_out as read_out
 
 _HOME = {
+    "CapacityTable": "capacity",
+    "DimensionInformation": "token_information",
     "Estimate": "_fisher_operator",
     "FisherOperator": "_fisher_operator",
+    "InformationScatter": "token_divergences",
     "LanguageModel": "transformers.loading",
     "NaturalGradient": "fisher",
+    "NeuralBound": "neural_information",
+    "NeuralInformation": "neural_information",
+    "PartJacobians": "transformers.part_jacobians",
     "SentenceAnalysis": "analysis",
+    "TokenInformation": "token_information",
+    "WordsOnPlane": "information_plane",
     "analyze": "analysis",
     "attention_flow": "transformers.attention",
     "attention_rollout": "transformers.attention",
     "capture_activations": "transformers.capture",
     "capture_background": "transformers.capture",
+    "capture_channels": "transformers.channels",
+    "dimension_information": "token_information",
     "empirical_fisher": "fisher",
     "find_readout": "transformers.readout",
     "from_geomstats": "geomstats",
     "generalized_gauss_newton": "fisher",
     "head_average": "transformers.attention",
+    "information_scatter": "token_divergences",
     "load_model": "transformers.loading",
     "logit_lens": "transformers.lens",
+    "model_information_plane": "information_plane",
+    "measure_capacity": "capacity",
     "natural_gradient": "fisher",
+    "neural_mutual_information": "neural_information",
     "pairwise_to_file": "progress",
+    "part_jacobians": "transformers.part_jacobians",
+    "probe_information": "probing",
     "progress_bar": "progress",
     "read_graph": "files",
     "read_out": "transformers.readout",
@@ -65,6 +99,8 @@ _HOME = {
     "split_into_windows": "transformers.capture",
     "to_geomstats": "geomstats",
     "to_networkx": "networkx",
+    "token_mutual_information": "token_information",
+    "words_on_plane": "information_plane",
     "write_graph": "files",
     "write_report": "report",
 }

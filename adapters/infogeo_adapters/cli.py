@@ -1,4 +1,4 @@
-"""The command line: ``infogeo report``, ``infogeo graph``, ``infogeo compare``.
+"""The command line: ``infogeo report``, ``infogeo graph``, ``infogeo compare``, ``infogeo capacity``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 done with a negative finding, 2 not done,
 130 interrupted, 141 nobody read the output to its end.
@@ -7,16 +7,16 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 done 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from infogeo.errors import InfogeoError
+from infogeo_adapters._cli_capacity import capacity
 from infogeo_adapters._cli_input import check_file, given, read_inputs, rephrase, show_usage_error
 from infogeo_adapters._cli_options import (
     attention_option,
@@ -25,6 +25,7 @@ from infogeo_adapters._cli_options import (
     seed_option,
     text_options,
 )
+from infogeo_adapters._cli_output import open_model, print_json, print_table, tell, teller
 from infogeo_adapters._require import require
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def cli() -> None:
       infogeo report "The dog chased the cat because it was hungry."
       infogeo graph "The dog chased the cat." --out graph.graphml
       infogeo compare --file story.txt --lines --json
+      infogeo capacity "The dog chased the cat." --view attention
 
     \b
     Exit codes: 0 done, 1 done with a negative finding (compare), 2 could not be done, 130 interrupted,
@@ -99,8 +101,8 @@ def report(out: str, units: Any, as_json: bool, text: str | None, file: str | No
     find_attention(options["attention"])
     for package in ("plotly", "jinja2"):
         require(package, extra="plots", caller="infogeo report")
-    say = _progress(quiet)
-    model = _model(options, say)
+    say = teller(quiet)
+    model = open_model(options, say)
     analysis = analyze(
         model, text, layer=options["layer"], construction=options["construction"], measure=options["measure"],
         graph=options["kind"], neighbors=options["neighbors"], radius=options["radius"], attention=options["attention"],
@@ -113,7 +115,7 @@ def report(out: str, units: Any, as_json: bool, text: str | None, file: str | No
     for note in (*analysis.notes, *left_out):
         click.echo(f"infogeo: {rephrase(note)}", err=True)
     if as_json:
-        _print_json({
+        print_json({
             "page": str(page), "words": len(analysis.activations.words), "layer": analysis.layer,
             "edges": analysis.graph.n_edges, "attention_edges": analysis.attention_graph.n_edges,
             "shared_edges": len(analysis.shared_edges()), "seconds": analysis.seconds,
@@ -158,9 +160,9 @@ def graph(
     baseline = find_attention(options["attention"])
     if out is not None:
         check_file(out, format_)
-    say = _progress(quiet)
-    reading = _reading(_material(_model(options, say), options), text, options, say, attention=what == "attention")
-    _tell(rule.note(len(reading.activations.words)))
+    say = teller(quiet)
+    reading = _reading(_material(open_model(options, say), options), text, options, say, attention=what == "attention")
+    tell(rule.note(len(reading.activations.words)))
     made = rule.of_distances(reading.distances())
     if what == "attention":
         made = rule.of_attention(baseline(reading.activations, reading.layer), made.n_edges)
@@ -170,10 +172,10 @@ def graph(
         write_graph(made, out, format=format_)
         say(f"wrote {out}")
     if as_json:
-        _print_json(made.to_dict())
+        print_json(made.to_dict())
     elif out is None:
         click.echo(made.summary(), err=True)
-        _print_table(*made.rows())
+        print_table(*made.rows())
     else:
         click.echo(out)
     return 0
@@ -222,8 +224,8 @@ def compare(
         raise click.UsageError("--permutations goes with one text; --lines gives bootstrap intervals")
     text = read_inputs(text, file, options)
     baseline = None if heads else find_attention(options["attention"])
-    say = _progress(quiet)
-    material = _material(_model(options, say), options)
+    say = teller(quiet)
+    material = _material(open_model(options, say), options)
     texts = [line for line in text.split("\n") if line.strip()] if lines else [text]
     sentences = []
     for number, one in enumerate(texts):
@@ -241,10 +243,10 @@ def compare(
     if as_json:
         plain = found.to_dict()
         plain["items"] = [{**item, "block": item["layer"]} for item in plain["items"]]
-        _print_json(plain)
+        print_json(plain)
     else:
         columns, rows = found.rows()
-        _print_table(["block" if name == "layer" else name for name in columns], rows)
+        print_table(["block" if name == "layer" else name for name in columns], rows)
     for reason in found.undefined:
         click.echo(f"infogeo: undefined: {reason}", err=True)
     if not agrees:
@@ -270,6 +272,9 @@ def completion(shell: str) -> int:
         raise click.UsageError(f"click knows no completion for {shell}")
     click.echo(found(cli, {}, "infogeo", COMPLETE).source())
     return 0
+
+
+cli.add_command(capacity)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -334,21 +339,6 @@ def _run(arguments: list[str]) -> int:
         return end.exit_code
 
 
-def _progress(quiet: bool) -> Callable[[str], None]:
-    def say(message: str) -> None:
-        if not quiet:
-            click.echo(f"infogeo: {message}", err=True)
-
-    return say
-
-
-def _model(options: dict[str, Any], say: Callable[[str], None]) -> LanguageModel:
-    from infogeo_adapters.transformers.loading import load_model
-
-    say(f"loading the model {options['model'] or 'bundled'}")
-    return load_model(options["model"], allow_pickle=options["allow_pickle"])
-
-
 def _rule(options: dict[str, Any]) -> EdgeRule:
     from infogeo_adapters.relations import EdgeRule
 
@@ -359,11 +349,6 @@ def _material(model: LanguageModel, options: dict[str, Any]) -> Material:
     from infogeo_adapters.relations import Material
 
     return Material(model=model, background_text=options["background"], corpus_text=options["corpus"])
-
-
-def _tell(note: str | None) -> None:
-    if note is not None:
-        click.echo(f"infogeo: {note}", err=True)
 
 
 def _reading(
@@ -378,22 +363,8 @@ def _reading(
         material.model, text, layer=options["layer"], construction=options["construction"], measure=options["measure"],
         material=material, overflow=options["overflow"], attention=attention,
     )
-    _tell(cut_note(reading.activations, text))
+    tell(cut_note(reading.activations, text))
     if options["construction"] in ("shared-covariance", "occurrences"):
         for note in distribution_notes(reading.distributions()):
-            _tell(note)
+            tell(note)
     return reading
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
-
-
-def _print_table(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table for people and for cut and awk: columns parted by tabs, control characters made visible."""
-    from infogeo_adapters.plots.style import visible
-
-    click.echo("\t".join(columns))
-    for row in rows:
-        cells = ("" if v is None else f"{v:.6g}" if isinstance(v, float) else visible(str(v)) for v in row)
-        click.echo("\t".join(cells))

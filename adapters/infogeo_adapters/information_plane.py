@@ -152,7 +152,8 @@ def model_information_plane(
 
 def _captured(model: LanguageModel, texts: Any) -> list[LayerActivations]:
     if isinstance(texts, str | LayerActivations) or not isinstance(texts, Sequence) or not len(texts):
-        raise TextError(f"texts: found {type(texts).__name__}, wanted a list of at least one text")
+        found = "an empty list" if isinstance(texts, Sequence) and not len(texts) else type(texts).__name__
+        raise TextError(f"texts: found {found}, wanted a list of at least one text")
     if all(isinstance(t, LayerActivations) for t in texts):
         shapes = {(t.n_layers, t.dimension) for t in texts}
         if len(shapes) > 1:

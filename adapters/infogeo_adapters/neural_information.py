@@ -5,17 +5,26 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_array, as_float_array, check_count, check_number, random_generator
+from infogeo._checks import (
+    FloatArray,
+    IntArray,
+    as_float_array,
+    check_count,
+    check_number,
+    group_numbers,
+    random_generator,
+)
 from infogeo._units import Unit, per_nat
 from infogeo.errors import ArgumentError, ConvergenceError, DomainError, ShapeError
 from infogeo.estimates import EstimateWarning
+from infogeo.probing import FEW_GROUPS
 from infogeo.results import Result, Source
 from infogeo_adapters._require import require
 
@@ -147,7 +156,7 @@ def neural_mutual_information(
     bounds : tuple of {"infonce", "nwj", "dv", "smile"}
         At least one of the first two is always trained: ``infonce`` if none is named.
     groups : array_like, shape (n,), optional
-        Samples of one group (tokens of one text) stay in one part.
+        Samples of one group (tokens of one text) stay in one part, and count as one observation in the intervals.
     transform : {"normal_scores", "standardize"}
         Each column is replaced by normal scores of its ranks, which heavy tails do not hurt, or shifted and scaled.
         Neither changes the information (ties in ranks may lower it).
@@ -160,8 +169,8 @@ def neural_mutual_information(
     learning_rate : float
         Of AdamW.
     level : float
-        Coverage of the intervals (normal, from the spread over the evaluated samples; they know nothing of a
-        network that is too weak).
+        Coverage of the intervals (normal, from the spread over the evaluated samples or groups; they know nothing of
+        a network that is too weak).
     rng : None, int or Generator
         Decides the parts, the networks' weights and the batches. The same number gives the same result on one
         machine.
@@ -187,8 +196,8 @@ def neural_mutual_information(
     Warns
     -----
     EstimateWarning
-        If InfoNCE is near its ceiling log B, if training values are far above held-out ones, or if the lower number
-        lies above the upper one.
+        If few groups were evaluated, if InfoNCE is near its ceiling log B, if training values are far above held-out
+        ones, or if the lower number lies above the upper one.
 
     References
     ----------
@@ -226,23 +235,25 @@ def neural_mutual_information(
     if n < LEAST:
         raise ShapeError(f"found {n} samples, wanted at least {LEAST}; networks need thousands")
     generator = random_generator(rng)
-    parts = _parts(n, groups, generator)
+    members = group_numbers(groups, n)
+    parts = _parts(members, generator) if groups is not None else _halves(n, generator)
     seed = int(generator.integers(2**62))
     tensors = [(torch.as_tensor(a[part], dtype=torch.float32), torch.as_tensor(b[part], dtype=torch.float32))
                for part in parts]
+    judged = members[parts[2]]
     found: list[tuple[NeuralBound, float]] = []
     with torch.random.fork_rng(devices=[]):
         for name in names:
             torch.manual_seed(seed)
-            found.append(_lower(name, tensors, plan))
+            found.append(_lower(name, tensors, judged, plan))
         torch.manual_seed(seed)
-        above, _ = _upper(tensors, plan)
+        above, _ = _upper(tensors, judged, plan)
     true = [(bound, validation) for bound, validation in found if bound.name in TRUE_BOUNDS]
     best = max(true, key=lambda pair: pair[1])[0]
     from scipy.special import ndtri
 
     width = float(ndtri((1 + level) / 2))
-    told = _warnings(best, above, width, min(batch, len(parts[2])))
+    told = _warnings(best, above, width, min(batch, len(parts[2])), len(np.unique(judged)))
     for message in told:
         warnings.warn(message, EstimateWarning, stacklevel=2)
     scaled = tuple(_in_unit(bound, factor) for bound in (*(bound for bound, _ in found), above))
@@ -252,7 +263,7 @@ def neural_mutual_information(
         unit=unit, bounds=scaled, chosen=best.name, n=n, n_evaluated=len(parts[2]),
         dimensions=(a.shape[1], b.shape[1]), warnings=told,
         details={"transform": transform, "hidden": list(plan.hidden), "batch": batch, "learning_rate": learning_rate},
-        source=Source(seed=rng if isinstance(rng, int) else None),
+        source=Source(seed=int(rng) if isinstance(rng, int | np.integer) else None),
     )
 
 
@@ -260,14 +271,14 @@ def neural_mutual_information(
 
 
 def _check_bounds(bounds: tuple[Bound, ...]) -> tuple[Bound, ...]:
-    if isinstance(bounds, str) or not all(name in BOUNDS for name in bounds):
+    if not isinstance(bounds, Sequence) or isinstance(bounds, str) or not all(name in BOUNDS for name in bounds):
         raise ArgumentError(f"bounds: found {bounds!r}, wanted a tuple of {', '.join(BOUNDS)}")
     given = tuple(dict.fromkeys(bounds))
     return given if set(given) & set(TRUE_BOUNDS) else ("infonce", *given)
 
 
 def _plan(hidden: tuple[int, ...], batch: int, steps: int, rate: float) -> _Plan:
-    if isinstance(hidden, int | str) or not len(hidden):
+    if not isinstance(hidden, Sequence) or isinstance(hidden, str) or not len(hidden):
         raise ArgumentError(f"hidden: found {hidden!r}, wanted a tuple of widths such as (128, 128)")
     widths = tuple(check_count("hidden", width, 1) for width in hidden)
     rate = check_number("learning_rate", rate)
@@ -298,34 +309,38 @@ def _prepared(name: str, value: ArrayLike, transform: str) -> FloatArray:
     return np.asarray(centered / np.sqrt((centered**2).mean(axis=0)))
 
 
-def _parts(n: int, groups: ArrayLike | None, generator: np.random.Generator) -> list[Any]:
-    """Numbers of the samples that train, that validate and that are evaluated: 2 to 1 to 1, groups kept whole."""
-    if groups is None:
-        order = generator.permutation(n)
-        return [order[: n // 2], order[n // 2 : n - n // 4], order[n - n // 4 :]]
-    labels = as_array("groups", groups)
-    if labels.shape != (n,):
-        raise ShapeError(f"groups: found shape {labels.shape}, wanted ({n},), one for each sample")
-    kinds, member = np.unique(labels, return_inverse=True)
-    if len(kinds) < 4:
-        raise ShapeError(f"groups: found {len(kinds)} groups, wanted at least 4 to keep training and evaluation apart")
-    order = generator.permutation(len(kinds))
+def _halves(n: int, generator: np.random.Generator) -> list[Any]:
+    """Numbers of the samples that train, that validate and that are evaluated: 2 to 1 to 1."""
+    order = generator.permutation(n)
+    return [order[: n // 2], order[n // 2 : n - n // 4], order[n - n // 4 :]]
+
+
+def _parts(member: IntArray, generator: np.random.Generator) -> list[Any]:
+    """As :func:`_halves`, groups kept whole; shuffled, since samples are paired with those that are near."""
+    n, n_groups = len(member), int(member.max()) + 1
+    if n_groups < 4:
+        raise ShapeError(f"groups: found {n_groups} groups, wanted at least 4 to keep training and evaluation apart")
+    order = generator.permutation(n_groups)
     share = np.cumsum(np.bincount(member)[order]) / n
     part = np.searchsorted([0.5, 0.75], share - 1e-12, side="left")
     part[0], part[-1] = 0, 2
     if not (part == 1).any():
         part[-2] = 1
-    where = np.empty(len(kinds), dtype=np.int64)
+    where = np.empty(n_groups, dtype=np.int64)
     where[order] = part
-    parts = [np.flatnonzero(where[member] == k) for k in range(3)]
+    parts = [generator.permutation(np.flatnonzero(where[member] == k)) for k in range(3)]
     if min(map(len, parts)) < 8:
         sizes = ", ".join(str(len(p)) for p in parts)
         raise ShapeError(f"groups: the parts would have {sizes} samples, wanted at least 8 each; give more groups")
     return parts
 
 
-def _warnings(best: NeuralBound, above: NeuralBound, width: float, batch: int) -> tuple[str, ...]:
+def _warnings(best: NeuralBound, above: NeuralBound, width: float, batch: int, groups: int) -> tuple[str, ...]:
     told = []
+    if groups < FEW_GROUPS:
+        told.append(
+            f"only {groups} independent group{'s' * (groups != 1)} evaluated: the intervals are hardly supported"
+        )
     if best.name == "infonce" and best.value > 0.8 * math.log(batch):
         told.append(
             f"InfoNCE is {best.value:.2f} nats, near its ceiling log {batch} = {math.log(batch):.2f}: the information "
@@ -403,7 +418,7 @@ def _train(
     return at, best
 
 
-def _lower(name: Bound, tensors: Any, plan: _Plan) -> tuple[NeuralBound, float]:
+def _lower(name: Bound, tensors: Any, members: IntArray, plan: _Plan) -> tuple[NeuralBound, float]:
     """A critic trained for one bound."""
     import torch
 
@@ -415,23 +430,23 @@ def _lower(name: Bound, tensors: Any, plan: _Plan) -> tuple[NeuralBound, float]:
         """(B, B) scores of x_j, the column, with y_i, the row."""
         k = len(a)
         # the first layer is a sum of a part of x and a part of y, each computed once
-        weight = first.weight.split([x.shape[1], y.shape[1]], dim=1)
-        sums = (a @ weight[0].T)[None, :, :] + (b @ weight[1].T + first.bias)[:, None, :]
+        of_x, of_y = first.weight[:, : x.shape[1]], first.weight[:, x.shape[1] :]
+        sums = (a @ of_x.T)[None, :, :] + (b @ of_y.T + first.bias)[:, None, :]
         table: torch.Tensor = rest(sums.reshape(k * k, -1)).reshape(k, k)
         return table
 
     def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return -_objective(name, scores(a, b))
 
-    def value(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
+    def value(a: torch.Tensor, b: torch.Tensor) -> tuple[float, torch.Tensor]:
         return _evaluated(name, scores, a, b, plan.batch)
 
     steps, validation = _train(network, loss, value, tensors, plan, name)
     with torch.no_grad():
-        held_out, error = value(ex, ey)
+        held_out, each = value(ex, ey)
         on_training, _ = value(x[: len(ex)], y[: len(ey)])
     bound = NeuralBound(
-        name=name, value=held_out, standard_error=error, training_value=on_training, steps=steps,
+        name=name, value=held_out, standard_error=_error(each, members), training_value=on_training, steps=steps,
         bounds="below" if name in TRUE_BOUNDS else "neither",
     )
     return bound, validation
@@ -456,36 +471,51 @@ def _objective(name: Bound, scores: torch.Tensor) -> torch.Tensor:
 
 def _evaluated(
     name: Bound, scores: Callable[[Any, Any], Any], x: torch.Tensor, y: torch.Tensor, batch: int
-) -> tuple[float, float]:
-    """A bound on samples in batches of a size, each paired within its batch, and its standard error."""
+) -> tuple[float, torch.Tensor]:
+    """A bound on samples in batches of a size, each paired within its batch, and the parts that its error is of."""
     import torch
 
-    own, second, terms = [], [], []
-    size = min(batch, len(x))
-    for i in range(0, len(x) - size + 1, size):
-        table = scores(x[i : i + size], y[i : i + size]).double()
+    own, second, across, terms = [], [], [], []
+    for here, new, size in _batches(len(x), batch):
+        table = scores(x[here], y[here]).double()
         if name == "infonce":
-            terms.append(table.diagonal() - torch.logsumexp(table, dim=1) + math.log(size))
+            terms.append((table.diagonal() - torch.logsumexp(table, dim=1) + math.log(size))[new])
             continue
-        own.append(table.diagonal())
-        apart = table[~torch.eye(size, dtype=torch.bool)].reshape(size, size - 1)
-        if name == "smile":
-            apart = apart.clamp(-CLIP, CLIP)
-        second.append(torch.logsumexp(apart, dim=1) - math.log(size - 1))
+        own.append(table.diagonal()[new])
+        apart = table.clamp(-CLIP, CLIP) if name == "smile" else table
+        apart = apart.masked_fill(torch.eye(size, dtype=torch.bool), -math.inf)
+        second.append((torch.logsumexp(apart, dim=1) - math.log(size - 1))[new])
+        across.append((torch.logsumexp(apart, dim=0) - math.log(size - 1))[new])
     if name == "infonce":
         each = torch.cat(terms)
-        return float(each.mean()), float(each.std() / math.sqrt(len(each)))
-    f, g = torch.cat(own), torch.cat(second)
-    m = len(f)
+        return float(each.mean()), each
+    f, g, h = torch.cat(own), torch.cat(second), torch.cat(across)
+    # a sample is in the second term twice, with its x and with its y
     if name == "nwj":
-        each = f - torch.exp(g - 1)
-        return float(each.mean()), float(each.std() / math.sqrt(m))
-    mean = torch.logsumexp(g, dim=0) - math.log(m)
-    each = f - torch.exp(g - mean)  # the delta method: the logarithm's slope is one over the mean
-    return float(f.mean() - mean), float(each.std() / math.sqrt(m))
+        by_y, by_x = torch.exp(g - 1), torch.exp(h - 1)
+        return float((f - by_y).mean()), f - by_y - (by_x - by_x.mean())
+    mean = torch.logsumexp(g, dim=0) - math.log(len(f))
+    by_y, by_x = torch.exp(g - mean), torch.exp(h - mean)  # the delta method: a logarithm's slope is one over the mean
+    return float(f.mean() - mean), f - by_y - (by_x - by_x.mean())
 
 
-def _upper(tensors: Any, plan: _Plan) -> tuple[NeuralBound, float]:
+def _batches(n: int, batch: int) -> Iterator[tuple[slice, slice, int]]:
+    """Batches of one size that hold every sample: which samples, which of them no batch had before, and how many."""
+    size = min(batch, n)
+    for start in range(0, n, size):
+        first = min(start, n - size)
+        yield slice(first, first + size), slice(start - first, size), size
+
+
+def _error(each: torch.Tensor, members: IntArray) -> float:
+    """Standard error of the mean of the parts, by groups; infinite where all are of one."""
+    parts = each.numpy()
+    sums = np.bincount(np.unique(members, return_inverse=True)[1], weights=parts - parts.mean())
+    count = len(sums)
+    return math.sqrt(count / (count - 1) * float(sums @ sums)) / len(parts) if count > 1 else math.inf
+
+
+def _upper(tensors: Any, members: IntArray, plan: _Plan) -> tuple[NeuralBound, float]:
     """A mixture density network of y given x, and its leave-one-out value."""
     import torch
 
@@ -513,25 +543,25 @@ def _upper(tensors: Any, plan: _Plan) -> tuple[NeuralBound, float]:
     def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return -diagonal(a, b).mean()
 
-    def fit(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
-        return float(diagonal(a, b).mean()), 0.0
+    def fit(a: torch.Tensor, b: torch.Tensor) -> tuple[float, torch.Tensor]:
+        each = diagonal(a, b)
+        return float(each.mean()), each
 
-    def leave_one_out(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
+    def leave_one_out(a: torch.Tensor, b: torch.Tensor) -> tuple[float, torch.Tensor]:
         terms = []
-        size = min(plan.batch, len(a))
-        for i in range(0, len(a) - size + 1, size):
-            table = log_prob(a[i : i + size], b[i : i + size]).double()
+        for here, new, size in _batches(len(a), plan.batch):
+            table = log_prob(a[here], b[here]).double()
             apart = table.masked_fill(torch.eye(size, dtype=torch.bool), -math.inf)
-            terms.append(table.diagonal() - torch.logsumexp(apart, dim=1) + math.log(size - 1))
+            terms.append((table.diagonal() - torch.logsumexp(apart, dim=1) + math.log(size - 1))[new])
         each = torch.cat(terms)
-        return float(each.mean()), float(each.std() / math.sqrt(len(each)))
+        return float(each.mean()), each
 
     steps, validation = _train(network, loss, fit, tensors, plan, "the mixture density network")
     with torch.no_grad():
-        held_out, error = leave_one_out(ex, ey)
+        held_out, each = leave_one_out(ex, ey)
         on_training, _ = leave_one_out(x[: len(ex)], y[: len(ey)])
     bound = NeuralBound(
-        name="leave_one_out", value=held_out, standard_error=error, training_value=on_training, steps=steps,
-        bounds="above if the model of the output is right",
+        name="leave_one_out", value=held_out, standard_error=_error(each, members), training_value=on_training,
+        steps=steps, bounds="above if the model of the output is right",
     )
     return bound, validation

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo._arrays import is_tensor
-from infogeo._checks import FloatArray, IntArray, as_array, as_floats, as_int_array, check_count, random_generator
+from infogeo._checks import (
+    FloatArray,
+    IntArray,
+    as_array,
+    as_floats,
+    as_int_array,
+    check_count,
+    group_numbers,
+    random_generator,
+)
 from infogeo._units import Unit
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.estimates import EstimateWarning, InformationEstimate
@@ -116,7 +125,7 @@ def probe_information(
         raise ShapeError(f"x: found shape {tuple(rows.shape)}, wanted (n, d): one row for each sample")
     n = rows.shape[0]
     names, chosen = _classes(labels, n)
-    members = np.arange(n) if groups is None else _numbered("groups", groups, n)
+    members = group_numbers(groups, n)
     n_folds, limit = check_count("folds", folds, 2), check_count("max_iter", max_iter, 1)
     if members.max() + 1 < n_folds:
         raise DomainError(f"groups: found {members.max() + 1}, wanted at least {n_folds}, one for each fold")
@@ -124,6 +133,8 @@ def probe_information(
     generator = random_generator(rng)
 
     vectors = rows.detach() if is_tensor(rows) else torch.from_numpy(rows)
+    largest = vectors.abs().amax(dim=0)
+    vectors = vectors / torch.where(largest > 0, largest, 1.0)  # squares of any scale stay in the range of float64
     predicted = np.empty((n, len(names)))
     used, complete = [], []
     for training, held_out in _splits(members, n_folds, generator):
@@ -163,13 +174,6 @@ def _classes(labels: ArrayLike, n: int) -> tuple[tuple[Any, ...], IntArray]:
         raise ShapeError(f"labels: found shape {array.shape}, wanted ({n},), one label for each row of x")
     names, numbers = np.unique(array, return_inverse=True)
     return tuple(names.tolist()), np.asarray(numbers, dtype=np.int64)
-
-
-def _numbered(name: str, values: ArrayLike, n: int) -> IntArray:
-    array = as_array(name, values)
-    if array.shape != (n,):
-        raise ShapeError(f"{name}: found shape {array.shape}, wanted ({n},), one for each row of x")
-    return np.asarray(np.unique(array, return_inverse=True)[1], dtype=np.int64)
 
 
 def _strengths(penalties: Sequence[float]) -> list[float]:

@@ -12,7 +12,7 @@ import numpy as np
 from infogeo._checks import FloatArray, check_count, check_shape, random_generator, sealed
 from infogeo._units import Unit, per_nat
 from infogeo.capacity.results import ChannelSamples, Part
-from infogeo.errors import ArgumentError, DomainError, ShapeError
+from infogeo.errors import ArgumentError, DomainError, ShapeError, TextError
 from infogeo.estimates import EstimateWarning
 from infogeo.results import Result, Source
 from infogeo_adapters.transformers.capture import capture_activations
@@ -175,13 +175,13 @@ def _two(sides: Any) -> tuple[str, str]:
     return sides[0], sides[1]
 
 
-def _part_of(side: str) -> Part:
+def _part_of(side: str, argument: str = "sides") -> Part:
     known: tuple[Part, ...] = ("block", "attention", "query", "key", "value", "feed_forward")
     part = side.removesuffix(" input") if isinstance(side, str) else side
     found = next((p for p in known if p == part), None)
     if found is None or (side != part and part in ("query", "key", "value")):
-        raise ArgumentError(f"sides: found {side!r}, wanted one of {', '.join(known)}, or 'block input', "
-                            "'attention input', 'feed_forward input'")
+        more = ", or 'block input', 'attention input', 'feed_forward input'" if argument == "sides" else ""
+        raise ArgumentError(f"{argument}: found {side!r}, wanted one of {', '.join(known)}{more}")
     return found
 
 
@@ -329,6 +329,10 @@ def dimension_information(
         If there is no model, or a part, block or estimator does not exist.
     ShapeError
         If input and output differ in width, or the models do.
+    DomainError
+        If there are fewer than 4 tokens.
+    TextError
+        If the texts are none, or one string.
 
     Examples
     --------
@@ -340,7 +344,9 @@ def dimension_information(
     scale = per_nat(unit)
     if not isinstance(models, Mapping) or not models:
         raise ArgumentError(f"models: found {models!r}, wanted a mapping from names to models")
-    _part_of(part)
+    _part_of(part, "part")
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        raise TextError(f"texts: found {type(texts).__name__}, wanted a list of texts")
     if estimator not in ("copula", "gaussian"):
         measure, described = _measure(estimator)
     else:
@@ -353,6 +359,8 @@ def dimension_information(
         if x.shape != y.shape or (found and len(x) != len(found[0])):
             raise ShapeError(f"{name}: {part} of block {block} takes {len(x)} components and gives {len(y)}; wanted as "
                              "many, and the same in all models")
+        if x.shape[1] < 4:
+            raise DomainError(f"texts: found {x.shape[1]} tokens, wanted at least 4 as samples")
         if measure is None:
             correlation = (_standard(x, ranks=estimator == "copula") * _standard(y, ranks=estimator == "copula")).sum(1)
             found.append(_normal_information(correlation, x.shape[1]))

@@ -309,7 +309,8 @@ def _arm(value: float | None, interval: tuple[float, float] | None, end: int) ->
 
 def _hover(item: Measured) -> str:
     c = item.capacity
-    lines = [f"<b>{label(capital(c.name), None)}</b>", f"capacity {c.capacity:.4g} {c.unit}{_range(c.capacity_interval)}"]
+    name = f"<b>{label(capital(c.name), None)}</b>"
+    lines = [name, f"capacity {c.capacity:.4g} {c.unit}{_range(c.capacity_interval)}"]
     if c.rate is not None:
         lines.append(f"rate {c.rate:.4g}{_range(c.rate_interval)}, utilization {c.utilization:.2f}")
     if c.ceiling is not None:

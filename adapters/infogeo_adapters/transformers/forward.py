@@ -118,11 +118,11 @@ def run_items(
 ) -> Iterator[tuple[int, LayerActivations]]:
     """Results with their positions among the items, batch by batch, shortest texts first."""
     stack = find_stack(model.model)
-    for batch in _batches([len(item.tokens.ids) for item in items], batch_tokens, exact=stack.pads_exactly):
+    for batch in batches_of([len(item.tokens.ids) for item in items], batch_tokens, exact=stack.pads_exactly):
         yield from zip(batch, _run_batch(model, stack, [items[i] for i in batch], attention), strict=True)
 
 
-def _batches(lengths: Sequence[int], batch_tokens: int, *, exact: bool) -> Iterator[list[int]]:
+def batches_of(lengths: Sequence[int], batch_tokens: int, *, exact: bool) -> Iterator[list[int]]:
     """Positions of texts that run together, shortest texts first; without exact padding only equal lengths."""
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
