@@ -8,6 +8,7 @@ or a file of yours; windows have 32 tokens. An asterisk marks a number that come
     python benchmarks/layer_capacity.py --model bundled
     python benchmarks/layer_capacity.py --model minilm
     python benchmarks/layer_capacity.py --model minilm --heldout novel.txt --tokens 30000
+    python benchmarks/layer_capacity.py --model bundled --sampling-unit
 
 It prints Markdown; docs/layer_capacity.md keeps what it printed.
 """
@@ -27,7 +28,9 @@ from infogeo import data_processing_check, deb2025_capacity, linear_gaussian_cap
 from infogeo.capacity.results import LayerCapacity
 from infogeo.estimates import EstimateWarning
 from infogeo_adapters import CapacityTable, LanguageModel, capture_channels, load_model, measure_capacity
+from infogeo_adapters._capacity_views import STRETCHES, stretches_of
 from infogeo_adapters.models import background_text
+from infogeo_adapters.transformers.channels import capture_rows
 from infogeo_adapters.transformers.token_rows import token_windows
 
 PARTS = ("block", "attention", "feed_forward", "query", "key", "value")
@@ -141,6 +144,24 @@ def processing(model: LanguageModel, text: str, depth: int, tokens: int) -> None
           f"bits; {'obeyed' if check.obeyed else 'VIOLATED'}.")
 
 
+def sampling_unit(model: LanguageModel, text: str, blocks: Sequence[int]) -> None:
+    """Standard errors of rates over stretches of neighboring windows, and over windows dealt out at random."""
+    rows = token_windows(model, [text], WINDOW)
+    stretch, single = stretches_of(rows), np.random.default_rng(0).permutation(len(rows))
+    ratios = []
+    for block in blocks:
+        for sample in capture_rows(model, rows, parts=PARTS[:3], blocks=[block]):
+            errors = [
+                linear_gaussian_capacity(
+                    sample.x, sample.y, groups=groups[sample.texts], components=50, folds=STRETCHES
+                ).details["rate_standard_error"]
+                for groups in (stretch, single)
+            ]
+            ratios.append(errors[0] / errors[1])
+    print(f"Standard errors of {len(ratios)} rates over {STRETCHES} stretches of windows are {np.median(ratios):.2f} "
+          f"times those over single windows in the median, from {min(ratios):.2f} to {max(ratios):.2f}.")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -150,10 +171,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--components", type=int, help="leading principal components, for the linear-Gaussian view")
     parser.add_argument("--jacobian-tokens", type=int, default=32, help="at the largest size (default: 32)")
     parser.add_argument("--blocks", type=int, nargs="+", help="blocks, counted from 1 (default: all)")
+    parser.add_argument("--sampling-unit", action="store_true", help="only compare two kinds of groups")
     args = parser.parse_args(argv)
     started = time.perf_counter()
     model = load_model(args.model)
     text = background_text() if args.heldout is None else args.heldout.read_text(encoding="utf-8")
+    if args.sampling_unit:
+        sampling_unit(model, text, args.blocks or range(1, model.n_layers + 1))
+        return 0
     total = sum(int((~row.special).sum()) for row in token_windows(model, [text], WINDOW))
     most = total if args.tokens is None else min(args.tokens, total)
     depth = model.n_layers

@@ -146,6 +146,20 @@ def check_count(name: str, value: SupportsIndex, least: int | None = None) -> in
     return number
 
 
+def group_numbers(groups: Any, n: int) -> IntArray:
+    """(n,) groups of samples as numbers from 0, without gaps; each sample by itself if there are none."""
+    if groups is None:
+        return np.arange(n)
+    named = as_array("groups", groups)
+    if named.shape != (n,):
+        raise ShapeError(f"groups: found shape {named.shape}, wanted ({n},), one group for each sample")
+    if named.dtype.kind not in "iubfSU":
+        raise DomainError(f"groups: found dtype {named.dtype}, wanted numbers or strings")
+    if named.dtype.kind == "f" and np.isnan(named).any():
+        raise DomainError("groups: found NaN, which names no group")
+    return np.asarray(np.unique(named, return_inverse=True)[1], dtype=np.int64)
+
+
 def check_number(name: str, value: Any) -> float:
     """One real number, not NaN, or an error that names the argument."""
     array = as_array(name, value)
@@ -181,6 +195,14 @@ def random_generator(rng: Any, shape: Any = ()) -> np.random.Generator:
         raise ArgumentError(
             f"rng: found {rng!r}, wanted None, a whole number of at least 0, or a numpy.random.Generator"
         ) from error
+
+
+def apart_from_data(generator: np.random.Generator) -> np.random.Generator:
+    """A generator for noise whose numbers are none of those that the same seed gave the caller.
+
+    Data and noise that are both drawn from ``default_rng(0)`` would be the same numbers, and the noise no noise.
+    """
+    return np.random.default_rng(generator.integers(2**63, size=4))
 
 
 def within_range(caller: str, compute: Callable[[], Found]) -> Found:

@@ -10,6 +10,9 @@ from infogeo._checks import FloatArray, IntArray, as_array, as_float_array, chec
 from infogeo._plane_estimators import Variable
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 
+LARGEST = 1e140
+"""Sums of squares of numbers up to it are in the range of float64."""
+
 
 def read_layers(layers: Any) -> list[FloatArray]:
     """States of each layer (n, d) as fresh float64 arrays, or an error that names the layer."""
@@ -25,6 +28,10 @@ def read_layers(layers: Any) -> list[FloatArray]:
             raise ShapeError(f"layers[{i}]: found shape {t.shape}, wanted (samples, components)")
         if len(t) != len(states[0]):
             raise ShapeError(f"layers[{i}]: found {len(t)} samples, wanted {len(states[0])} as in layers[0]")
+        size = float(np.abs(t).max(initial=0.0))
+        if size > LARGEST or 0 < size < 1 / LARGEST:
+            raise DomainError(f"layers[{i}]: found numbers up to {size:.3g}, whose squares are out of the range of "
+                              "float64; choose other units")
     if len(states[0]) < 4:
         raise ShapeError(f"layers: found {len(states[0])} samples, wanted at least 4")
     return states
@@ -45,7 +52,13 @@ def read_variable(value: Any, name: str, n: int) -> Variable:
         except TypeError as error:
             raise DomainError(f"{name}: the labels cannot be compared with each other ({error})") from error
         return Variable(name, codes.astype(np.int64))
-    return Variable(name, None, as_float_array(name, array).reshape(n, -1))
+    vectors = as_float_array(name, array)
+    if vectors.ndim == 1 and (vectors == np.rint(vectors)).all() and 2 * len(np.unique(vectors)) <= n:
+        raise ArgumentError(
+            f"{name}: found whole numbers as {array.dtype}; give {name}.astype(int) if they are labels, or "
+            f"{name}.reshape(-1, 1) if they are vectors of one component"
+        )
+    return Variable(name, None, vectors.reshape(n, -1))
 
 
 def read_groups(groups: Any, n: int) -> IntArray:

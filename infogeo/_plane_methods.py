@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infogeo import _plane_estimators as kernels
-from infogeo._checks import FloatArray, IntArray, check_count
+from infogeo._checks import FloatArray, IntArray, check_count, check_number
 from infogeo._plane_estimators import LayerEstimator, Measured, Variable
-from infogeo.errors import ArgumentError
+from infogeo.errors import ArgumentError, DomainError
+
+Measure = Callable[[FloatArray, Variable], float]
+"""Nats of states (n, d) and a variable."""
 
 MEANING = {
     "kmeans": "information of the number of a state's cluster, not of the state: at most log k, and it moves with k",
@@ -40,10 +44,15 @@ def choose(
     permutations = check_count("permutations", permutations, 0)
     correction = ", Miller–Madow" if corrected else ", plug-in"
     if callable(estimator):
-        def user(t: FloatArray, v: Variable) -> float:
-            return float(estimator(t, values_of(v, "a function as estimator")))
-
         shown = getattr(estimator, "__name__", type(estimator).__name__)
+
+        def user(t: FloatArray, v: Variable) -> float:
+            found = estimator(t, values_of(v, "a function as estimator"))
+            try:
+                return float(found)
+            except (TypeError, ValueError):
+                raise ArgumentError(f"estimator: {shown} returned {found!r}, wanted a number of nats") from None
+
         return "user", f"function {shown}", np.inf, [partial(kernels.generic, user)] * len(states)
     if estimator == "kmeans":
         k = min(100, max(2, n // 20)) if clusters is None else check_count("clusters", clusters, 2)
@@ -73,13 +82,7 @@ def choose(
         return "binned", f"binned, {width_of} bins{correction}", float(np.log(n)), cells
     if estimator == "gaussian_mixture":
         draws = check_count("draws", draws, 1)
-        for v in variables:
-            if v.vectors is not None:
-                raise ArgumentError(f"{v.name}: gaussian_mixture needs labels, or None for inputs that all differ; "
-                                    "found vectors (use estimator='ksg' or 'kmeans')")
-        if sigmas[0] is None:
-            raise ArgumentError("noise: gaussian_mixture needs the standard deviation of the noise, on which the "
-                                "information depends; give noise=")
+        _check_mixture(variables, sigmas)
         each: list[LayerEstimator] = [
             partial(kernels.gaussian_mixture, sigma=s, draws=draws, permutations=permutations, rng=rng)
             for s in sigmas if s is not None
@@ -90,9 +93,20 @@ def choose(
                 [partial(kernels.generic, _matrix_renyi(alpha, width))] * len(states))
     if estimator in ("ksg", "gaussian", "copula"):
         measure, described = _continuous(estimator, neighbors)
-        return estimator, described, np.inf, [partial(kernels.generic, measure)] * len(states)
+        each = [partial(kernels.generic, _named(measure, i)) for i in numbered]
+        return estimator, described, np.inf, each
     raise ArgumentError(f"estimator: found {estimator!r}, wanted {', '.join(sorted(set(MEANING) - {'user'}))}, "
                         "or a function")
+
+
+def _check_mixture(variables: tuple[Variable, ...], sigmas: list[float | None]) -> None:
+    for v in variables:
+        if v.vectors is not None:
+            raise ArgumentError(f"{v.name}: gaussian_mixture needs labels, or None for inputs that all differ; found "
+                                "vectors (use estimator='ksg' or 'kmeans')")
+    if sigmas[0] is None:
+        raise ArgumentError("noise: gaussian_mixture needs the standard deviation of the noise, on which the "
+                            "information depends; give noise=")
 
 
 def values_of(v: Variable, what: str) -> NDArray[Any]:
@@ -102,8 +116,11 @@ def values_of(v: Variable, what: str) -> NDArray[Any]:
     return found
 
 
-def _matrix_renyi(alpha: float, width: float | None) -> Callable[[FloatArray, Variable], float]:
+def _matrix_renyi(alpha: float, width: float | None) -> Measure:
     from infogeo.matrix_entropy import matrix_renyi_entropy
+
+    if width is not None and not 0 < check_number("width", width) < np.inf:
+        raise ArgumentError(f"width: found {width}, wanted a positive number, or None for the median distance")
 
     def measure(t: FloatArray, v: Variable) -> float:
         a, _ = kernels.gram(t, width)
@@ -116,7 +133,32 @@ def _matrix_renyi(alpha: float, width: float | None) -> Callable[[FloatArray, Va
     return measure
 
 
-def _continuous(estimator: str, neighbors: int) -> tuple[Callable[[FloatArray, Variable], float], str]:
+def _named(measure: Measure, layer: int) -> Measure:
+    """The same, with the layer and the variable called by their names in errors and warnings."""
+
+    def named(t: FloatArray, v: Variable) -> float:
+        with warnings.catch_warnings(record=True) as record:
+            warnings.simplefilter("always")
+            try:
+                value = measure(t, v)
+            except DomainError as error:
+                raise DomainError(f"layer {layer}: {_renamed(str(error), v.name)}") from None
+        for found in record:
+            warnings.warn(_renamed(str(found.message), v.name), found.category, stacklevel=2)
+        return value
+
+    return named
+
+
+def _renamed(text: str, name: str) -> str:
+    """What an estimator of x (or labels) and y says, in the words of the plane: y is the layer there."""
+    for short, full in (("x: ", f"{name}: "), ("labels: ", f"{name}: "), ("y: ", "the states: ")):
+        if text.startswith(short):
+            text = full + text.removeprefix(short)
+    return text.replace(" of x", f" of {name}").replace(" of y", " of the states")
+
+
+def _continuous(estimator: str, neighbors: int) -> tuple[Measure, str]:
     if estimator == "ksg":
         from infogeo.mutual_information.ksg import ksg_mutual_information
         from infogeo.mutual_information.mixed import mixed_mutual_information

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo._arrays import Array, detached, is_tensor, like, namespace, to_numpy
-from infogeo._checks import as_floats, as_int_array, beside, together
+from infogeo._checks import as_floats, as_int_array, beside, check_broadcast, together
 from infogeo._spectra import entr, first_bad, input_tolerance, matrices, positive_number
 from infogeo._units import Unit, per_nat
 from infogeo.errors import DomainError, ShapeError
@@ -160,6 +160,8 @@ def attention_entropy_lower_bound(sigma: Any, n_keys: ArrayLike, *, unit: Unit =
 
     Raises
     ------
+    ShapeError
+        If ``sigma`` and ``n_keys`` do not broadcast.
     DomainError
         If ``sigma`` is negative or not finite, or ``n_keys`` not whole numbers of at least 1.
     ArgumentError
@@ -263,7 +265,7 @@ def attention_logit_norm(
     ShapeError
         If the shapes do not fit.
     DomainError
-        If an entry is not finite.
+        If an entry is not finite, or the product is out of the range of float64.
     ArgumentError
         If the scale is not positive.
 
@@ -290,8 +292,14 @@ def attention_logit_norm(
         )
     factor = 1 / math.sqrt(h) if scale is None else positive_number("scale", scale)
     xp = namespace(x)
-    product = query @ xp.matrix_transpose(key)
-    return factor * _spectral_norm(product) * _spectral_norm(x) * _spectral_norm(context)
+    check_broadcast(**{name: part[..., 0, 0] for name, part in parts.items()})
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = query @ xp.matrix_transpose(key)
+        if xp.isfinite(detached(product)).all():
+            norm = factor * _spectral_norm(product) * _spectral_norm(x) * _spectral_norm(context)
+            if xp.isfinite(detached(norm)).all():
+                return norm
+    raise DomainError("attention_logit_norm: the product of the norms is out of the range of float64; scale x down")
 
 
 def _shape_of(value: Any) -> tuple[int, ...]:
@@ -346,4 +354,5 @@ def _norm_and_keys(sigma: Any, n_keys: ArrayLike) -> tuple[Array, Array]:
     keys = as_int_array("n_keys", n_keys)
     if (keys < 1).any():
         raise DomainError(f"n_keys: found {keys.min()}, wanted at least 1")
+    check_broadcast(sigma=norm, n_keys=keys)
     return norm, beside("n_keys", keys, norm)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from infogeo._arrays import Array, detached, namespace
 from infogeo._checks import as_int_array
-from infogeo._spectra import identity, matrices, positive_number, small_gram
+from infogeo._spectra import matrices, positive_number
 from infogeo._units import Unit, per_nat
 from infogeo.errors import DomainError, ShapeError
 
@@ -121,8 +121,14 @@ def _rate(x: Array, epsilon: float) -> Array:
     xp = namespace(x)
     n, d = x.shape[-2:]
     scale = math.sqrt(d / n) / epsilon
-    with np.errstate(over="ignore", invalid="ignore"):
-        gram = small_gram(x * scale)
-        if not xp.isfinite(detached(gram)).all():
-            raise DomainError("x: squares over epsilon squared leave the range of float64; scale x down")
-    return xp.linalg.slogdet(identity(gram) + gram)[1] / 2
+    message = "x: squares over epsilon squared leave the range of float64; scale x down"
+    with np.errstate(over="ignore"):
+        scaled = x * scale
+        if not xp.isfinite(detached(scaled)).all():
+            raise DomainError(message)
+        # not by the determinant, which keeps nothing of the identity where some directions are weak and others strong
+        values = xp.linalg.svdvals(scaled)
+        squares = values * values
+    if not xp.isfinite(detached(squares)).all():
+        raise DomainError(message)
+    return xp.sum(xp.log1p(squares), axis=-1) / 2

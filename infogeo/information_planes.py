@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infogeo._checks import FloatArray, check_count, check_number, frozen, random_generator
+from infogeo._checks import FloatArray, apart_from_data, check_count, check_number, frozen, random_generator
 from infogeo._plane_estimators import Measured, label_entropy
 from infogeo._plane_input import leading, read_blocks, read_groups, read_layers, read_variable
 from infogeo._plane_methods import MEANING, cautions, choose
@@ -194,7 +194,8 @@ def information_plane(
         States of the same n samples at each layer.
     x : array_like, optional
         Labels (n,), whole numbers or strings, or vectors (n, p). Without it every sample is an input of its own
-        (not with ksg, gaussian and copula).
+        (not with ksg, gaussian and copula). Whole numbers stored as floats (n,) that repeat are refused, since they may
+        be meant as either.
     y : array_like, optional
         The target, likewise; without it I(T; Y) is left out.
     estimator : str or callable
@@ -233,7 +234,7 @@ def information_plane(
     numbers : sequence of int, optional
         Numbers of the layers, by default 0, 1, ...
     rng : None, int or Generator
-        Seeds clusters, noise, blocks and permutations.
+        Seeds clusters, noise, blocks and permutations. The noise is no part of the stream that the same seed gives.
     unit : {"nats", "bits"}
     source : Source, optional
 
@@ -281,6 +282,8 @@ def information_plane(
     """
     generator = random_generator(rng)
     scale = per_nat(unit)
+    if not isinstance(names, tuple | list) or len(names) != 2:
+        raise ArgumentError(f"names: found {names!r}, wanted two, what X and Y are called")
     states = read_layers(layers)
     n = len(states[0])
     given = [(x, names[0])] if y is None else [(x, names[0]), (y, names[1])]
@@ -288,11 +291,9 @@ def information_plane(
     numbered = tuple(range(len(states))) if numbers is None else tuple(check_count("numbers", i) for i in numbers)
     if len(numbered) != len(states):
         raise ShapeError(f"numbers: found {len(numbered)}, wanted one for each of {len(states)} layers")
-    if noise_scale not in ("layer", "absolute"):
-        raise ArgumentError(f"noise_scale: found {noise_scale!r}, wanted 'layer' or 'absolute'")
-    sigma = None if noise is None else check_number("noise", noise)
-    if sigma is not None and not 0 < sigma < np.inf:
-        raise DomainError(f"noise: found {sigma}, wanted a positive finite standard deviation, or None for no noise")
+    sigma = _read_noise(noise, noise_scale)
+    if sigma is not None:
+        generator = apart_from_data(generator)
     group_of = read_groups(groups, n)
     block_of = read_blocks(group_of, blocks, level, generator)
     if components is not None:
@@ -333,6 +334,15 @@ def information_plane(
         details=tuple({**m.details, "sigma": s} for m, s in zip(measured, sigmas, strict=True)),
         source=source or Source(),
     )
+
+
+def _read_noise(noise: float | None, noise_scale: str) -> float | None:
+    if noise_scale not in ("layer", "absolute"):
+        raise ArgumentError(f"noise_scale: found {noise_scale!r}, wanted 'layer' or 'absolute'")
+    sigma = None if noise is None else check_number("noise", noise)
+    if sigma is not None and not 0 < sigma < np.inf:
+        raise DomainError(f"noise: found {sigma}, wanted a positive finite standard deviation, or None for no noise")
+    return sigma
 
 
 def _noise_in_words(name: str, sigma: float | None, noise_scale: str, sigmas: list[float | None]) -> str:

@@ -47,7 +47,7 @@ def linear_gram(x: Any) -> Array:
     Raises
     ------
     ShapeError, DomainError
-        If there is no row or column, or an entry is not finite.
+        If there is no row or column, an entry is not finite, or an inner product is out of the range of float64.
 
     Examples
     --------
@@ -55,7 +55,12 @@ def linear_gram(x: Any) -> Array:
     [[1.0, 1.0], [1.0, 2.0]]
     """
     rows = matrices("x", x)
-    return rows @ namespace(rows).matrix_transpose(rows)
+    xp = namespace(rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        products = rows @ xp.matrix_transpose(rows)
+    if not xp.isfinite(detached(products)).all():
+        raise DomainError("x: inner products leave the range of float64; scale x down")
+    return products
 
 
 def gaussian_gram(x: Any, *, width: float) -> Array:
@@ -314,9 +319,9 @@ def _normalized(name: str, value: Any) -> Array:
     if negative.any():
         raise DomainError(f"{name}: diagonal entry {first_bad(negative)} is negative; a Gram matrix has squares there")
     top = xp.max(xp.abs(plain), axis=(-2, -1), keepdims=True)
-    total = trace(plain)
-    if (total == 0).any():
-        matrix = which_matrix(name, first_bad(total == 0))
+    nothing = xp.max(xp.linalg.diagonal(plain), axis=-1) == 0
+    if nothing.any():
+        matrix = which_matrix(name, first_bad(nothing))
         raise DomainError(f"{matrix} has trace zero: all samples are zero, and there is nothing to share out")
     skew = xp.abs(plain - xp.matrix_transpose(plain)) > tolerance * top
     if skew.any():

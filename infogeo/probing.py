@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, IntArray, as_array, as_float_array, as_int_array, check_number, sum_tolerance
+from infogeo._checks import (
+    FloatArray,
+    IntArray,
+    as_array,
+    as_float_array,
+    as_int_array,
+    check_number,
+    group_numbers,
+    sum_tolerance,
+)
 from infogeo._units import Unit, per_nat
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.estimates import EstimateWarning, InformationEstimate
@@ -101,7 +109,7 @@ def probing_information(
         raise ArgumentError(f"level: found {coverage:g}, wanted a number between 0 and 1, such as 0.95")
     chosen, predicted = _checked(labels, log_probs)
     n, n_classes = predicted.shape
-    members = _group_numbers(groups, n)
+    members = group_numbers(groups, n)
     log_law, known = _law(chosen, label_probs, n_classes)
     said = predicted[np.arange(n), chosen]
     entropy = -float(np.exp(log_law) @ np.where(np.isneginf(log_law), 0.0, log_law))
@@ -189,18 +197,6 @@ def _law(chosen: IntArray, label_probs: ArrayLike | None, n_classes: int) -> tup
             raise DomainError("label_probs: a label that came true has probability zero")
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(law)), label_probs is not None
-
-
-def _group_numbers(groups: Any, n: int) -> IntArray:
-    """(n,) groups as numbers from 0, without gaps."""
-    if groups is None:
-        return np.arange(n)
-    named = as_array("groups", groups)
-    if named.shape != (n,):
-        raise ShapeError(f"groups: found shape {named.shape}, wanted ({n},), one group for each row")
-    if named.dtype.kind == "f" and np.isnan(named).any():
-        raise DomainError("groups: found NaN, which names no group")
-    return np.asarray(np.unique(named, return_inverse=True)[1], dtype=np.int64)
 
 
 def _error(

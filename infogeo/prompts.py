@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from infogeo._arrays import Array, detached, namespace
@@ -116,6 +116,8 @@ def dataset_entropy(
     1.0
     """
     order, factor = check_order(alpha), per_nat(unit)
+    if not isinstance(prompts, Iterable):
+        raise ShapeError(f"prompts: found {prompts!r}, wanted a sequence of arrays, one for each prompt")
     named = together(**{f"prompt_{i}": prompt for i, prompt in enumerate(prompts)})
     parts = [matrices(f"prompt {i}", prompt) for i, prompt in enumerate(named)]
     shapes = {(*part.shape[:-2], part.shape[-1]) for part in parts}

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from infogeo._arrays import Array, namespace, solve_triangular
+import numpy as np
+
+from infogeo._arrays import Array, cholesky, detached, namespace, solve_triangular
 from infogeo._checks import as_floats
 from infogeo._spectra import (
+    EPSILON,
     centered,
     entr,
     identity,
@@ -23,7 +26,7 @@ from infogeo._spectra import (
     trace,
     unit_rows,
 )
-from infogeo.errors import ShapeError
+from infogeo.errors import DomainError, ShapeError
 
 
 def effective_rank(x: Any) -> Array:
@@ -288,7 +291,7 @@ def lidar(x: Any, *, delta: float = 1e-4) -> Array:
     ShapeError
         If there are fewer than two objects or views, or no column.
     DomainError
-        If an entry is not finite, or all objects have one mean.
+        If an entry is not finite, all objects have one mean, or ``delta`` is lost beside the spread within objects.
     ArgumentError
         If ``delta`` is not positive.
 
@@ -315,11 +318,25 @@ def lidar(x: Any, *, delta: float = 1e-4) -> Array:
     xp = namespace(views)
     means = xp.mean(views, axis=-2, keepdims=True)
     within = xp.reshape(views - means, (*views.shape[:-3], -1, views.shape[-1]))
-    spread = xp.matrix_transpose(within) @ within / within.shape[-2]
-    spread = spread + ridge * identity(spread)
     between = centered("means of the objects", means[..., 0, :])  # its scale does not matter
-    white = solve_triangular(xp.linalg.cholesky(spread), xp.matrix_transpose(between))
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = xp.matrix_transpose(within) @ within / within.shape[-2]
+        spread = spread + ridge * identity(spread)
+    factor = cholesky(spread) if xp.isfinite(detached(spread)).all() else None
+    if factor is None or _lost(detached(factor), detached(spread)):
+        raise DomainError(
+            f"x: beside the spread within objects delta = {ridge:g} is lost in rounding, or the squares leave the "
+            "range of float64; scale x down, or raise delta"
+        )
+    white = solve_triangular(factor, xp.matrix_transpose(between))
     return xp.exp(renyi_of_eigenvalues(xp.linalg.eigvalsh(small_gram(white)), 1.0))
+
+
+def _lost(factor: Array, matrix: Array) -> bool:
+    """Whether the weakest direction of a matrix has fewer than four digits, seen from its triangular factor."""
+    xp = namespace(matrix)
+    weakest = xp.min(xp.linalg.diagonal(factor), axis=-1) ** 2
+    return bool((weakest < 1e4 * EPSILON * xp.max(xp.linalg.diagonal(matrix), axis=-1)).any())
 
 
 def _singular_values(x: Any) -> Array:

@@ -7,6 +7,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from infogeo_adapters import _cli_capacity as command
 from infogeo_adapters.cli import main
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.parts import PARTS
+from infogeo_adapters.transformers.token_rows import token_rows, token_windows
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.", "Don't stop! said the old man, it's only a mile.",
@@ -83,6 +85,23 @@ def test_linear_rows_are_those_of_the_view_on_the_captured_channels(
         assert ("20 dB below the output" in row.capacity.noise) is stated
 
 
+def test_options_reach_the_linear_view(tiny: Callable[[str], LanguageModel]) -> None:
+    (sample,) = capture_channels(tiny("gpt2"), TEXTS, parts=["block"], blocks=[2])
+    x = sample.x.astype(float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EstimateWarning)
+        direct = linear_gaussian_capacity(
+            x, sample.y, groups=sample.texts, power=4 * x.var(axis=0, ddof=1).sum(), components=3, permutations=9,
+            level=0.5,
+        )
+    options: dict[str, Any] = {"views": ["linear_gaussian"], "parts": ["block"], "blocks": [2]}
+    found = measured(tiny("gpt2"), power=4.0, components=3, permutations=9, level=0.5, **options).items[0].capacity
+    assert found.details["permutations"] == 9
+    assert found.p_value is not None
+    assert found.capacity == pytest.approx(direct.capacity, rel=1e-6)
+    assert found.capacity_interval == pytest.approx(direct.capacity_interval, rel=1e-6)
+
+
 def test_projections_under_stated_noise_are_water_filled_singular_values(
     tiny: Callable[[str], LanguageModel], table: CapacityTable
 ) -> None:
@@ -132,6 +151,14 @@ def test_windows_have_one_length_so_that_heads_have_one_ceiling(tiny: Callable[[
             assert ("uniform_capacity" in item.capacity.details) is (family == "llama")
 
 
+def test_texts_that_the_heads_are_not_measured_on_are_said(tiny: Callable[[str], LanguageModel]) -> None:
+    found = measured(tiny("gpt2"), ["The old man ran home.", *["The man."] * 3], views=["attention"], blocks=[1])
+    assert any("measured on the 1 of 4 windows" in note for note in found.notes)
+    assert found.items[0].capacity.n == 1
+    found = measured(tiny("gpt2"), ["The old man.", "The old man.", "The man."], views=["attention"], blocks=[1])
+    assert not any("measured on the" in note for note in found.notes)
+
+
 def test_readout_begins_at_the_embedding_and_ends_at_the_prediction(
     tiny: Callable[[str], LanguageModel], table: CapacityTable
 ) -> None:
@@ -142,13 +169,15 @@ def test_readout_begins_at_the_embedding_and_ends_at_the_prediction(
     rows = table.select(view="readout").items
     assert [item.block for item in rows] == [0, 1, 2, 3]
     model = tiny("gpt2")
-    found = measured(model, TEXTS[:1], views=["readout"], blocks=[3], contexts=1000)
-    ids = capture_activations(model, TEXTS[0], attention=False).token_ids
+    found = measured(model, TEXTS[:1], views=["readout"], contexts=1000)
+    acts = capture_activations(model, TEXTS[0], attention=False)
     with torch.no_grad():
-        logits = model.model(torch.tensor(ids.tolist())[None]).logits[0].double()
-    with pytest.warns(EstimateWarning):
-        direct = readout_capacity(torch.log_softmax(logits, -1).numpy(), contexts=1000)
-    assert found.items[0].capacity.capacity == pytest.approx(direct.capacity, abs=1e-5)
+        last = model.model(torch.tensor(acts.token_ids.tolist())[None]).logits[0]
+        first = model.model.lm_head(model.model.transformer.ln_f(torch.from_numpy(acts.hidden_states[0].copy())))
+    for item, logits in ((found.items[-1], last), (found.items[0], first)):
+        with pytest.warns(EstimateWarning):
+            direct = readout_capacity(torch.log_softmax(logits.double(), -1).numpy(), contexts=1000)
+        assert item.capacity.capacity == pytest.approx(direct.capacity, abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_table(tiny: Callable[[str], LanguageModel]) -> None:
@@ -256,6 +285,29 @@ def test_a_long_text_is_measured_in_windows_spread_over_it(tiny: Callable[[str],
     assert any(f" {found.n_tokens} were measured, in windows spread" in note for note in found.notes)
 
 
+def test_neighboring_windows_are_one_group_of_the_intervals(tiny: Callable[[str], LanguageModel]) -> None:
+    """Every text three times: as windows that stand alone the copies would narrow all intervals."""
+    sizes = [len(row.ids) for row in token_rows(tiny("gpt2"), TEXTS)]
+    rows = token_windows(tiny("gpt2"), TEXTS * 5, max(sizes))
+    stretch = capacity_views.stretches_of(rows)
+    assert np.array_equal(np.unique(stretch), np.arange(capacity_views.STRETCHES))
+    assert (np.diff(stretch) >= 0).all()
+    tokens = np.bincount(stretch, weights=[(~row.special).sum() for row in rows])
+    assert tokens.max() < 2 * tokens.mean()
+    assert np.array_equal(capacity_views.stretches_of(rows[:20]), np.arange(20))
+
+    thrice = [text for text in TEXTS * 5 for _ in range(3)]
+    options: dict[str, Any] = {"blocks": [2], "parts": ["feed_forward"], "jacobian_tokens": 200, "window": 8}
+    views = ("linear_gaussian", "jacobian")
+    assert [item.capacity.details["groups"] for item in measured(tiny("gpt2"), thrice, views=views, **options).items] \
+        == [20, 20]
+    options["attention_windows"] = 1000
+    once, again = (measured(tiny("gpt2"), t, views=["attention"], **options) for t in (TEXTS * 5, thrice))
+    for one, two in zip(once.items, again.items, strict=True):
+        widths = [high - low for low, high in (one.capacity.capacity_interval, two.capacity.capacity_interval)]
+        assert widths[1] > 0.8 * widths[0]
+
+
 # Checkpoints
 
 
@@ -303,6 +355,11 @@ def test_a_checkpoint_of_other_work_is_refused(tiny: Callable[[str], LanguageMod
         measured(tiny("gpt2"), **{**options, "checkpoint": tmp_path / "mine.txt"})
     with pytest.raises(OutputError, match="cannot write"):
         measured(tiny("gpt2"), **{**options, "checkpoint": tmp_path / "absent" / "work.jsonl"})
+    head = path.read_text().split("\n")[0]
+    for damage in ("garbage", "{}", '{"block": 1, "items": [{}], "doubts": []}', "[]"):
+        path.write_text(f"{head}\n{damage}\n")
+        with pytest.raises(ArgumentError, match=r"line 2 of .* is damaged"):
+            measured(tiny("gpt2"), rng=None, **options)
 
 
 # Guards
@@ -360,6 +417,11 @@ def test_figures_draw_the_table(table: CapacityTable) -> None:
         arm = first.capacity.capacity_interval[1] - first.capacity.capacity
         assert capacities[0].error_y.array[0] == pytest.approx(arm, rel=1e-2)
         assert max(figure.layout.yaxis.range) > max(capacities[0].y)
+    one = table.select(view="linear_gaussian", part="block").items[0]
+    around = (one.capacity.capacity - 1.0, one.capacity.capacity + 3.0)
+    uneven = replace(table, items=(replace(one, capacity=replace(one.capacity, capacity_interval=around)),))
+    bars = capacity_figure(uneven, view="linear_gaussian").data[0].error_y
+    assert (bars.array[0], bars.arrayminus[0]) == pytest.approx((3.0, 1.0))
     heads = head_capacity_figure(table)
     (cells,) = heads.data
     assert np.array(cells.z).ravel() == pytest.approx(

@@ -200,6 +200,17 @@ def test_many_more_inputs_than_outputs():
     assert subset.lower == pytest.approx(found.lower, abs=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["waves", "amplitudes"])
+def test_smooth_channels_of_many_inputs_reach_tight_gaps(kind):
+    # without refinement of the steps these stall at 3e-11
+    if kind == "waves":
+        w = np.exp(3 * np.sin(np.linspace(0, 9, 681)[:, None] * np.arange(1, 10)))
+    else:
+        w = np.exp(-((np.linspace(-4, 4, 9) - np.linspace(-3, 3, 681)[:, None]) ** 2) / 2)
+    channel = w / w.sum(axis=1, keepdims=True)
+    assert blahut_arimoto(channel, tol=2e-12).converged
+
+
 def test_batches_larger_than_a_chunk(monkeypatch):
     channels = random_channel(np.random.default_rng(4), 60, 5).reshape(12, 5, 5)
     whole = blahut_arimoto(channels)
@@ -402,6 +413,12 @@ def test_too_few_iterations_raise_and_carry_the_bounds():
     loose = blahut_arimoto(channel, max_iter=2, strict=False)
     assert not loose.converged
     assert loose.lower <= true <= loose.upper
+    for unit in ("nats", "bits"):  # tol is in the unit asked for
+        gap = np.subtract(*(getattr(blahut_arimoto(channel, max_iter=2, strict=False, unit=unit), end)
+                            for end in ("upper", "lower")))
+        for share, met in ((0.9, False), (1.1, True)):
+            again = blahut_arimoto(channel, max_iter=2, strict=False, unit=unit, tol=share * gap)
+            assert again.converged is met
     both = np.stack([channel, np.full((64, 64), 1 / 64)])
     assert blahut_arimoto(both, max_iter=1, strict=False).converged.tolist() == [False, True]
 

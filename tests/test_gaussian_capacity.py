@@ -72,6 +72,12 @@ def test_closed_forms():
     assert water_filling([1.0, 4.0], 0.76).powers[0] > 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_no_power_over_floors_below_the_range_of_float64():
+    found = water_filling([2.7e40, 6.9e-88], 0.0, noise=[9.4e-284, 7.7e-97])
+    assert (float(found.capacity), float(found.residual), found.powers.tolist()) == (0.0, 0.0, [0.0, 0.0])
+
+
 def test_no_power_and_no_gain():
     nothing = water_filling([4.0, 1.0], 0.0)
     assert_array_equal(nothing.powers, [0.0, 0.0])
@@ -340,6 +346,16 @@ def test_singular_noise_that_the_channel_reaches():
             gaussian_rate(np.eye(2), noise, 1.0)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_estimated_from_fewer_samples_than_outputs_is_singular(seed):
+    # its eigenvalues that are zero come out as rounding of either sign, which is no noise
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(6, 3))
+    with pytest.raises(DomainError, match="direction of the output in which there is no noise"):
+        gaussian_mimo_capacity(rng.normal(size=(6, 2)), root @ root.T, 1.0)
+    assert gaussian_mimo_capacity(root[:, :2], root @ root.T, 1.0).capacity < 10
+
+
 def test_singular_noise_that_the_channel_does_not_reach():
     h = np.array([[1.0, 2.0], [1.0, 2.0], [0.0, 0.0]])
     noise = np.zeros((3, 3))
@@ -502,6 +518,24 @@ def test_gradients_of_batches():
         assert_allclose(found[which], differences(total, values, which), rtol=1e-5, atol=1e-8)
 
 
+def test_complex_tensors_are_taken_and_gradients_go_to_real_ones_only():
+    channel = np.array([[1.0 + 1j, 0.2], [0.3j, 0.7]])
+    noise = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    found = gaussian_mimo_capacity(torch.tensor(channel), noise, 2.0)
+    assert_allclose(found.capacity.item(), float(gaussian_mimo_capacity(channel, [1.0, 2.0], 2.0).capacity), rtol=1e-14)
+    assert found.input_cov.dtype == torch.complex128
+    found.capacity.backward()
+    step = 1e-6
+    for i, slope in enumerate(noise.grad.tolist()):
+        ends = [np.array([1.0, 2.0]) + sign * step * np.eye(2)[i] for sign in (1, -1)]
+        up, down = (float(gaussian_mimo_capacity(channel, n, 2.0).capacity) for n in ends)
+        assert slope == pytest.approx((up - down) / (2 * step), rel=1e-6)
+    with pytest.raises(DomainError, match="channel: found a complex tensor that records a gradient"):
+        gaussian_mimo_capacity(torch.tensor(channel, requires_grad=True), 1.0, 2.0)
+    with pytest.raises(DomainError, match="power: found inf; all"):
+        gaussian_mimo_capacity(channel, 1.0, np.inf)
+
+
 def test_tensors_in_tensors_out():
     found = water_filling(torch.tensor([4.0, 1.0]), 1.0)
     assert isinstance(found.powers, torch.Tensor)
@@ -578,6 +612,11 @@ def test_sizes_far_apart_in_reverse():
     assert_allclose(found.rate, 0.5 * (np.log(1e300) + 300 * np.log(10)) + 0.5 * 300 * np.log(10), rtol=1e-12)
 
 
+def test_rates_near_zero_keep_their_digits_in_reverse():
+    part = 2.0**-40
+    assert_allclose(reverse_water_filling([3.0], 3 * (1 - part)).rate, -np.log1p(-part) / 2, rtol=1e-13)
+
+
 def test_the_smallest_distortion_there_is():
     assert_allclose(reverse_water_filling([1e308, 5e-324], 5e-324).rate, 0.5 * np.log(1e308) - 0.5 * np.log(5e-324),
                     rtol=1e-2)
@@ -620,6 +659,15 @@ def test_vector_source():
 def test_bad_arguments_in_reverse(arguments, error, words):
     with pytest.raises(error, match=words):
         reverse_water_filling(*arguments)
+
+
+def test_a_complex_source_has_no_half():
+    # a circular complex number is two real ones of half the variance, each with half the error
+    covariance = np.array([[2.0, 0.6 + 0.8j], [0.6 - 0.8j, 1.0]])
+    halves = np.block([[covariance.real, -covariance.imag], [covariance.imag, covariance.real]]) / 2
+    found, wanted = gaussian_rate_distortion(covariance, 0.7), gaussian_rate_distortion(halves, 0.7)
+    assert_allclose(found.rate, wanted.rate, rtol=1e-12)
+    assert_allclose(np.trace(found.error_cov).real, 0.7, rtol=1e-12)
 
 
 def test_bad_covariances_of_sources():

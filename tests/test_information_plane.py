@@ -14,7 +14,7 @@ import infogeo
 from infogeo import _plane_estimators as kernels
 from infogeo.errors import ArgumentError, DomainError, ShapeError, TextError
 from infogeo.estimates import EstimateWarning
-from infogeo.information_planes import InformationPath, InformationPlane, information_plane
+from infogeo.information_planes import InformationPath, InformationPlane, _jackknife, information_plane
 
 QUIET: dict[str, Any] = {"level": None, "permutations": 0}
 
@@ -53,6 +53,18 @@ def test_k_means_finds_separated_clusters_whatever_the_seed() -> None:
         codes = kernels.k_means(t, 4, np.random.default_rng(seed))
         assert len(np.unique(codes)) == 4
         assert len(np.unique(codes * 4 + kind)) == 4
+
+
+def test_k_means_keeps_the_best_of_its_runs() -> None:
+    t = np.random.default_rng(3).normal(size=(200, 3))
+
+    def loss(codes: np.ndarray) -> float:
+        return float(sum(((t[codes == c] - t[codes == c].mean(axis=0)) ** 2).sum() for c in np.unique(codes)))
+
+    one_by_one = np.random.default_rng(5)
+    each = [loss(kernels.k_means(t, 12, one_by_one, restarts=1)) for _ in range(4)]
+    assert np.argmin(each) < 3  # the last run is not the best one
+    assert loss(kernels.k_means(t, 12, np.random.default_rng(5), restarts=4)) == pytest.approx(min(each))
 
 
 def test_k_means_of_fewer_different_rows_than_clusters() -> None:
@@ -220,6 +232,13 @@ def test_components_keep_the_leading_ones() -> None:
     assert plane.input_information == pytest.approx([np.log(4)], abs=1e-9)
 
 
+def test_the_jackknife_is_that_of_the_formula() -> None:
+    left_out = np.array([[1.0], [2.0], [6.0]])
+    measured = kernels.Measured((4.0,), left_out)
+    half = 4.302653 * np.sqrt(2 / 3 * ((left_out - 3) ** 2).sum())  # 97.5 % of t with 2 degrees of freedom
+    assert _jackknife([measured], 0.95)[0, 0] == pytest.approx([4 - half, 4 + half], rel=1e-6)
+
+
 def test_intervals_cover_and_dependence_in_groups_widens_them() -> None:
     """Samples repeated ten times: with the groups said the interval is that of the originals, without it too narrow."""
     rng = np.random.default_rng(8)
@@ -312,6 +331,12 @@ Y = np.arange(20) % 2
     ([T[:2]], {}, ShapeError, "at least 4"),
     ([T[:, :0]], {}, ShapeError, "wanted"),
     ([np.where(T > 2, np.nan, T) * np.nan], {}, DomainError, "must be finite"),
+    ([1e200 * T], {}, DomainError, r"layers\[0\]: found numbers up to .*e\+200, whose squares"),
+    ([1e-200 * T], {}, DomainError, "whose squares are out of the range"),
+    ([T], {"x": Y.astype(float)}, ArgumentError, r"X: found whole numbers as float64; give X.astype\(int\)"),
+    ([T], {"x": Y, "names": ("X",)}, ArgumentError, "names: found"),
+    ([T], {"x": Y, "estimator": "matrix_renyi", "width": -1.0}, ArgumentError, "width: found -1.0"),
+    ([T], {"x": Y, "estimator": lambda t, x: "two"}, ArgumentError, "returned 'two', wanted a number"),
     ([T], {"x": Y[:10]}, ShapeError, r"wanted \(20,\) labels"),
     ([T], {"x": T[None]}, ShapeError, "labels or"),
     ([T], {"x": np.full(20, 1j)}, DomainError, "complex"),
@@ -348,6 +373,28 @@ def test_tensors_that_record_gradients_are_refused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::infogeo.estimates.EstimateWarning")
+@pytest.mark.parametrize("estimator", ["gaussian", "ksg"])
+def test_noise_of_the_seed_that_made_the_states_is_still_noise(estimator: Any) -> None:
+    t = np.random.default_rng(0).standard_normal((500, 1))
+    plane = information_plane([t], t, estimator=estimator, noise=1.0, level=None, rng=0)
+    assert plane.input_information[0] == pytest.approx(0.5 * np.log(2), abs=0.1)
+
+
+def test_mixture_noise_of_the_seed_that_made_the_states_is_still_noise() -> None:
+    t = np.random.default_rng(0).standard_normal((300, 2))
+    same, *others = (information_plane([t], estimator="gaussian_mixture", noise=1.0, draws=1, level=None,
+                                       rng=seed).input_information[0] for seed in range(6))
+    assert same == pytest.approx(np.mean(others), abs=6 * np.std(others))
+
+
+def test_errors_and_warnings_call_layer_and_variable_by_name() -> None:
+    t = np.random.default_rng(1).normal(size=(50, 2))
+    with pytest.raises(DomainError, match=r"layer 7: the states: column 0 .* and those of word, up to"):
+        information_plane([t], t, estimator="gaussian", names=("word", "Y"), numbers=[7], level=None)
+    with pytest.warns(EstimateWarning, match="layers 0: the states: all samples are equal"):
+        information_plane([np.ones((50, 2))], t, estimator="ksg", level=None)
+
+
 def test_a_constant_layer_carries_nothing() -> None:
     plane = information_plane([np.ones((20, 2))], Y, clusters=2, corrected=False, rng=0, level=None)
     assert plane.input_information == pytest.approx([0.0], abs=1e-12)
@@ -479,6 +526,8 @@ def test_words_on_the_plane_are_what_the_lens_says(bundled: Any) -> None:
     assert placed.surprisal[4, 0] == pytest.approx(-np.log(q[0, acts.token_ids[last[0] + 1]]))
     assert np.isnan(placed.surprisal[:, -1]).all()
     assert (np.diff(placed.path, axis=0) >= 0).all()
+    q3 = np.exp(read_out(bundled, acts, 3)[last])
+    assert np.diff(placed.path, axis=0)[3] == pytest.approx(2 * np.arccos(np.sqrt(q3 * q).sum(axis=1)), abs=1e-6)
     assert (placed.geodesic <= placed.path + 1e-9).all()
     bits = words_on_plane(bundled, acts, unit="bits")
     assert bits.information * np.log(2) == pytest.approx(placed.information)
@@ -490,3 +539,11 @@ def test_words_on_the_plane_are_what_the_lens_says(bundled: Any) -> None:
         placed.quantity("capacity")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="one text"):
         words_on_plane(bundled, 3)  # type: ignore[arg-type]
+
+
+def test_a_model_that_fills_in_blanks_has_no_surprisal(tiny: Any) -> None:
+    from infogeo_adapters import words_on_plane
+
+    placed = words_on_plane(tiny("bert"), TEXTS[0])
+    assert np.isnan(placed.surprisal).all()
+    assert np.isfinite(placed.information).all()

@@ -29,7 +29,7 @@ from infogeo import (
     number_format_noise,
     readout_capacity,
 )
-from infogeo.capacity import _linear_fit, deb2025
+from infogeo.capacity import _linear_fit, deb2025, jacobian
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 
 BITS = 1 / np.log(2)
@@ -157,6 +157,10 @@ class TestLinear:
         assert found.capacity_interval[0] < capacity < found.capacity_interval[1]
         assert "50" in found.constraint
         measured = linear_gaussian_capacity(x, y)
+        scarce = linear_gaussian_capacity(x, y, power=0.1 * np.trace(known[1]))
+        assert scarce.rate == pytest.approx(measured.rate)
+        assert scarce.capacity < scarce.rate  # as it should be, and no reason to doubt
+        assert not any("below the rate" in warning for warning in scarce.warnings)
         assert measured.details["power"] == pytest.approx(x.var(axis=0, ddof=1).sum())
 
     def test_affine_changes_of_the_output_change_nothing(self):
@@ -295,6 +299,81 @@ class TestLinear:
         power = xc.var(axis=0, ddof=1).sum()
         assert found.details["plug_in_capacity"] == pytest.approx(gaussian_mimo_capacity(a, sn, power).capacity)
 
+    def test_upper_end_reaches_to_the_estimate_that_keeps_unseen_directions(self, hushed):
+        known = channel(16, 2, snr=1.0, decay=2.5)
+        found = linear_gaussian_capacity(*draw(*known, 150, 5))
+        capacity, _ = truth(*known)
+        unshrunk = found.details["unshrunk_capacity"]
+        low, high = found.capacity_interval
+        assert low < capacity < high
+        assert high > unshrunk
+        assert high - found.capacity > 1.2 * (found.capacity - low)
+
+    @pytest.mark.parametrize("options", [{"rank": 4}, {"rank": 12}])
+    def test_interval_adds_what_the_method_leaves_to_the_error_of_the_jackknife(self, options, hushed):
+        from scipy.stats import t
+
+        found = linear_gaussian_capacity(*draw(*channel(20, 2, snr=1.0, **options), 300, 1))
+        error = (found.capacity - found.capacity_interval[0]) / t.ppf(0.975, 9)
+        known = found.details
+        rest = error**2 - known["capacity_standard_error"] ** 2
+        rest -= (known["capacity_jackknife_correction"] / 2) ** 2 + (known["difference_of_shrunk_estimates"] / 2) ** 2
+        assert rest == pytest.approx((0.04 * (found.capacity - found.rate)) ** 2, rel=0.3)
+
+    def test_stated_covariance_is_projected_with_the_output(self, hushed):
+        a, sx, _ = channel(5, 3)
+        noise = np.diag([1.0, 2.0, 3.0, 4.0, 5.0])
+        x, y = draw(a, sx, noise, 200, 0)
+        turn = np.linalg.qr(np.random.default_rng(1).normal(size=(5, 5)))[0]
+        one = linear_gaussian_capacity(x, y, noise=noise, components=3)
+        two = linear_gaussian_capacity(x, y @ turn.T, noise=turn @ noise @ turn.T, components=3)
+        assert two.capacity == pytest.approx(one.capacity)
+        assert two.rate_interval == pytest.approx(one.rate_interval)
+
+    def test_rotations_keep_slow_drifts_from_passing_for_information(self, hushed):
+        def drift(seed):
+            return np.cumsum(np.random.default_rng(seed).normal(size=300))
+
+        groups = np.arange(300) // 10
+        p_values = [
+            linear_gaussian_capacity(drift(s), drift(100 + s), groups=groups, permutations=19).p_value
+            for s in range(12)
+        ]
+        assert np.mean(np.array(p_values) <= 0.05) < 0.4
+
+    def test_shrunk_capacity_is_the_recipe_written_out(self):
+        """The slow twin: both shrunk maps as matrices, with means over Wishart matrices drawn for it."""
+        p, q, n = 6, 5, 40
+        known = channel(p, 8, snr=2.0)
+        x, y = draw(known[0], known[1], known[2], n, 3)
+        y = y[:, :q]
+        found = _linear_fit.fit(_linear_fit.moments(x, y), None, 4.0, shrink=True)
+        xc, yc = x - x.mean(axis=0), y - y.mean(axis=0)
+        left = n - 1 - p
+        map_ = np.linalg.lstsq(xc, yc, rcond=None)[0].T
+        residual = yc - xc @ map_.T
+        variances, basis = np.linalg.eigh(np.cov(xc.T))
+        snr = np.linalg.solve(np.linalg.cholesky(residual.T @ residual / left), map_ @ basis) * np.sqrt(variances)
+        noise = np.random.default_rng(0).normal(size=(20000, left, q))
+        wishart = noise.transpose(0, 2, 1) @ noise / left
+        inverse = q / np.trace(np.linalg.inv(wishart), axis1=1, axis2=2).mean()
+        logarithm = np.exp(np.linalg.slogdet(wishart)[1].mean() / q)
+        chance = q / (n - 1)
+        weight = np.maximum(1 - chance / (logarithm * (snr**2).sum(axis=0)), 0)
+        _, s, right = np.linalg.svd(snr, full_matrices=False)
+        expected = np.sqrt(np.maximum(inverse * s**2 - chance, 0))[:, None] * right
+
+        def gap(matrix):
+            best = gaussian_mimo_capacity(matrix / np.sqrt(variances), np.eye(len(matrix)), 4.0).capacity
+            return best - gaussian_rate(matrix, np.eye(len(matrix)), np.eye(p))
+
+        first, second = gap(np.sqrt(logarithm) * snr * weight), gap(expected * weight)
+        assert found.capacity - found.rate == pytest.approx((first + second) / 2, rel=2e-3)
+        assert found.spread == pytest.approx(first - second, abs=2e-3 * abs(first))
+        assert found.unshrunk - found.rate == pytest.approx(gap(expected), rel=2e-3)
+        assert min(abs(first - second), abs(gap(expected) - second)) > 0.01 * abs(first)
+        assert 0.5 < inverse < logarithm < 0.99
+
     @pytest.mark.parametrize(
         ("change", "error", "match"),
         [
@@ -304,6 +383,8 @@ class TestLinear:
             ({"y": np.ones((40, 3))}, ShapeError, "50 and 40"),
             ({"x": np.full((50, 3), np.nan)}, DomainError, "nan"),
             ({"y": np.full((50, 3), np.inf)}, DomainError, "inf"),
+            ({"x": 1e200 * np.arange(150.0).reshape(50, 3) ** 2}, DomainError, "rescale"),
+            ({"y": 1e-200 * np.arange(150.0).reshape(50, 3) ** 2, "noise": 1.0}, DomainError, "rescale"),
             ({"x": np.ones((5, 3, 2))}, ShapeError, "samples, components"),
             ({"x": np.ones((1, 3)), "y": np.ones((1, 3))}, ShapeError, "1 samples"),
             ({"groups": [1, 2]}, ShapeError, "one for each"),
@@ -374,6 +455,16 @@ class TestJacobian:
         error = np.std(slow, ddof=1) / np.sqrt(7)
         assert found.capacity_interval[1] - found.capacity == pytest.approx(2.4469 * error, rel=1e-4)  # t of 6
         assert 0 < found.utilization < 1
+
+    def test_portions_change_nothing(self, monkeypatch):
+        rng = np.random.default_rng(4)
+        jacobians, noise = rng.normal(size=(7, 3, 2)), rng.uniform(0.5, 2, size=(7, 3))
+        options = {"noise_cov": noise, "power": 2.0, "input_cov": np.diag([1.0, 0.5])}
+        whole = jacobian_capacity(jacobians, **options)
+        monkeypatch.setattr(jacobian, "MEMORY", 2 * 8 * 6)
+        parts = jacobian_capacity(jacobians, **options)
+        assert np.allclose(parts.details["capacities"], whole.details["capacities"])
+        assert np.allclose(parts.details["rates"], whole.details["rates"])
 
     def test_interval_is_robust_to_repeated_points(self):
         slopes = np.random.default_rng(0).uniform(1, 3, size=30)
@@ -525,6 +616,26 @@ class TestHeads:
             readout_capacity(np.log(m), contexts=3).capacity, rel=0.02
         )
 
+    def test_whole_rows_lose_nothing_to_the_outside(self):
+        rng = np.random.default_rng(5)
+        maps = [m.astype(np.float32) for m in rng.dirichlet(np.ones(7), size=(6, 7))]  # sums above and below one
+        outside = attention_capacity(maps, causal=False, outside=True)
+        inside = attention_capacity(maps, causal=False)
+        assert outside.details["capacities"] == pytest.approx(inside.details["capacities"], abs=1e-6)
+
+    def test_ceiling_counts_the_outside_as_a_key(self):
+        rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.5, 0.5]])
+        found = attention_capacity([rows, rows], causal=False, outside=True)
+        assert found.ceiling == pytest.approx(np.log(3))
+        assert found.capacity == pytest.approx(np.log(3))
+
+    def test_interval_is_robust_to_repeated_texts(self):
+        maps = list(np.random.default_rng(6).dirichlet(np.ones(5), size=(6, 5)))
+        once = attention_capacity(maps, causal=False)
+        thrice = attention_capacity([m for m in maps for _ in range(3)], causal=False, groups=np.arange(18) // 3)
+        assert thrice.capacity_interval == pytest.approx(once.capacity_interval)
+        assert thrice.rate_interval == pytest.approx(once.rate_interval)
+
     def test_one_text_has_no_interval(self):
         with pytest.warns(EstimateWarning, match="one text only"):
             found = attention_capacity([np.eye(3)], causal=True)
@@ -602,6 +713,13 @@ class TestReadout:
         parts = readout_capacity(np.log(p), contexts=8)
         assert parts.capacity == whole.capacity
         assert parts.details["information"] == pytest.approx(whole.details["information"], rel=1e-12)
+
+    def test_interval_of_the_information_is_robust_to_repeated_contexts(self):
+        log_probs = np.log(np.random.default_rng(7).dirichlet(np.ones(6), size=40))
+        once = readout_capacity(log_probs, contexts=8)
+        thrice = readout_capacity(np.repeat(log_probs, 3, axis=0), contexts=8, groups=np.arange(120) // 3)
+        assert thrice.details["information"] == pytest.approx(once.details["information"])
+        assert thrice.details["information_interval"] == pytest.approx(once.details["information_interval"])
 
     def test_few_contexts_are_warned_of(self):
         p = np.random.default_rng(1).dirichlet(np.ones(7), size=5)
@@ -694,7 +812,17 @@ class TestDeb2025:
     def test_grid_points_out_of_reach_are_dropped_and_counted(self, hushed):
         x = np.concatenate([np.linspace(0, 1, 50), [100.0]])
         found = deb2025_capacity(x, x, bandwidth=0.05, grid=50)
-        assert found.details["grid_rows_without_samples"] > 30
+        left = found.details["grid_rows_without_samples"]
+        assert left > 30
+        assert f"one of {50 - left} values" in found.constraint
+        assert any(f"{left} of 50 grid points" in warning for warning in found.warnings)
+
+    @pytest.mark.parametrize(("scale", "which"), [(50.0, "largest"), (1.0, None), (1e-4, "smallest")])
+    def test_a_bandwidth_at_the_end_of_the_published_ones_is_said(self, scale, which, hushed):
+        x, y = np.random.default_rng(0).normal(size=(2, 60)) * scale
+        said = [w for w in deb2025_capacity(x, y).warnings if "cross-validation chose" in w]
+        assert len(said) == (which is not None)
+        assert which is None or f"chose the {which} bandwidth" in said[0]
 
     @pytest.mark.parametrize(
         ("x", "y", "options", "error", "match"),
@@ -707,6 +835,7 @@ class TestDeb2025:
             (np.arange(20.0), np.arange(20.0), {"bandwidth": 0.0}, ArgumentError, "above zero"),
             (np.arange(20.0), np.arange(20.0), {"bandwidth": np.inf}, ArgumentError, "finite"),
             (np.arange(12.0), np.r_[3.0, np.arange(10), 3], {"bandwidth": 1e-3, "grid": 3}, DomainError, "too small"),
+            (1e4 * np.arange(12.0), 1e4 * np.r_[3.0, np.arange(10), 3], {"grid": 3}, DomainError, "rescale x and y"),
             (np.arange(20.0), np.arange(20.0), {"grid": 1}, ArgumentError, "at least 2"),
             (np.arange(20.0), np.arange(20.0), {"tol": -1}, ArgumentError, "above zero"),
             (np.arange(20.0), np.arange(20.0), {"unit": "bit"}, ArgumentError, "bits"),

@@ -222,20 +222,23 @@ def test_conditional_equals_a_loop_from_the_paper():
         assert found == pytest.approx(digamma(3) - total / 80, abs=1e-12)
 
 
-def test_mixed_equals_a_loop_from_the_paper():
+@pytest.mark.parametrize("rare", [(), (7, 7), (7, 7, 7)])
+def test_mixed_equals_a_loop_from_the_paper(rare):
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 3, 90)
     y = rng.standard_normal((90, 2)) + labels[:, None]
+    labels[: len(rare)] = rare
     scaled = y / y.std(axis=0)
     total = 0.0
     for i in range(90):
         apart = np.abs(scaled - scaled[i]).max(axis=1)
-        own = np.sort(apart[(labels == labels[i]) & (np.arange(90) != i)])[2]
-        within = (np.delete(apart, i) <= own).sum()
-        total += digamma((labels == labels[i]).sum()) + digamma(within)
-    expected = digamma(90) + digamma(3) - total / 90
+        own = np.sort(apart[(labels == labels[i]) & (np.arange(90) != i)])[:3]
+        within = (np.delete(apart, i) <= own[-1]).sum()
+        total += digamma((labels == labels[i]).sum()) + digamma(within) - digamma(len(own))
+    expected = digamma(90) - total / 90
     for search in ("tree", "pairs"):
-        assert mixed_mutual_information(labels, y, search=search) == pytest.approx(expected, abs=1e-12)
+        found = quiet(mixed_mutual_information, labels, y, search=search)
+        assert found == pytest.approx(expected, abs=1e-12)
 
 
 # Ties
@@ -294,6 +297,13 @@ def test_mixed_with_rounded_numbers_gives_what_noise_gives_on_average(step):
     assert mixed_mutual_information(labels, y) == pytest.approx(expected, abs=0.02)
 
 
+def test_the_second_variant_is_left_for_the_first_where_a_tenth_is_tied():
+    x, y = normals(500, 0.8)
+    for step, same in ((0.1, True), (1e-4, False)):
+        one, two = (ksg_mutual_information(np.round(x / step), np.round(y / step), variant=v) for v in (1, 2))
+        assert (one == two) is same
+
+
 def test_repeated_rows_count_as_such():
     x, y = normals(300, 0.8)
     found = quiet(ksg_mutual_information, np.repeat(x, 4), np.repeat(y, 4))
@@ -307,6 +317,16 @@ def test_jitter_touches_only_columns_with_equal_numbers_and_is_reproducible():
     ties = np.round(x, 1)
     once, again, other = (ksg_mutual_information(ties, y, jitter=1e-3, rng=seed) for seed in (0, 0, 1))
     assert once == again != other
+
+
+def test_jitter_of_the_seed_that_made_the_data_is_still_noise():
+    x = np.random.default_rng(0).standard_normal(500)
+    ties = np.round(x)
+    same, other = (quiet(ksg_mutual_information, ties, x, jitter=1e-6, rng=seed) for seed in (0, 1))
+    assert same == pytest.approx(other, abs=0.1)
+    shared = np.random.default_rng(0)
+    x, y = normals(500, 0.0, seed=shared)
+    assert quiet(ksg_mutual_information, np.round(x), np.round(y), jitter=1e-6, rng=0) < 0.15
 
 
 def test_ranks_give_equal_numbers_the_mean_of_their_places():
@@ -390,6 +410,12 @@ def test_threads_and_blocks_do_not_change_a_digit(search, monkeypatch):
     assert ksg_mutual_information(x, y, search=search) == plain
     labels = np.arange(700) % 3
     assert mixed_mutual_information(labels, x, search=search, threads=2) == mixed_mutual_information(labels, x)
+
+
+def test_a_few_thousand_samples_by_pairs_and_by_tree():
+    # So many lie at the edge of a step of the 16 bits that bounds a step too narrow lose some.
+    x, y = normals(3000, 0.8)
+    assert ksg_mutual_information(x, y, search="pairs") == ksg_mutual_information(x, y, search="tree")
 
 
 def test_far_samples_are_measured_exactly_beyond_the_range_of_16_bits():
@@ -629,6 +655,13 @@ def test_the_spread_that_is_warned_of_is_the_spread():
     assert said == pytest.approx(np.std(values), rel=0.06)
 
 
+def test_few_samples_beside_what_is_known_are_said():
+    rng = np.random.default_rng(0)
+    x, y, z = rng.standard_normal(30), rng.standard_normal(30), rng.standard_normal((30, 25))
+    with pytest.warns(EstimateWarning, match="from 30 samples of 1 and 1 columns, 25 more being known, has"):
+        gaussian_conditional_mutual_information(x, y, z)
+
+
 def test_distant_neighbors_are_said():
     x, y, _ = dense_normals(500, 10)
     with pytest.warns(EstimateWarning, match="the neighbors are far"):
@@ -647,20 +680,49 @@ def test_options_that_do_not_exist():
     for options, message in bad:
         with pytest.raises(ArgumentError, match=message):
             ksg_mutual_information(x, y, **options)
+    for options, message in bad:
+        if {"transform", "search"} & set(options):  # said whatever the data
+            for function in (ksg_mutual_information, mixed_mutual_information):
+                with pytest.raises(ArgumentError, match=message):
+                    function(np.arange(50) % 2, np.ones(50), **options)
+            with pytest.raises(ArgumentError, match=message):
+                conditional_mutual_information(x, np.ones(50), y, **options)
     with pytest.raises(ArgumentError, match="correction: found 'none'"):
         discrete_mutual_information(x > 0, y > 0, correction="none")
     for options, message in [({"strategy": "kmeans"}, "strategy"), ({"bins": 1}, "bins: found 1"),
                              ({"bins": ([0.0, 2.0, 1.0], 3)}, "increasing edges")]:  # fmt: skip
         with pytest.raises(ArgumentError, match=message):
             binned_mutual_information(x, y, **options)
+    with pytest.raises(DomainError, match="bins: found 1000000000 for x and 50 samples"):
+        binned_mutual_information(x, y, bins=10**9)
     with pytest.raises(DomainError, match=r"x: column 0 goes from .* beyond the edges"):
         binned_mutual_information(x, y, bins=([0.0, 0.1, 0.2], 3))
+
+
+def test_numbers_whose_spread_is_rounding_are_named():
+    x, y = normals(200, 0.5)
+    coarse = 1e12 + 1e-3 * y
+    with pytest.raises(DomainError, match="y: the numbers are so large beside their spread"):
+        gaussian_mutual_information(x, coarse)
+    with pytest.raises(DomainError, match="y: the numbers are so large beside their spread"):
+        gaussian_conditional_mutual_information(x, coarse, x**2)
+    # Only what stands behind the coarse column is judged by its rounding.
+    near = np.column_stack([x, x + 1e-4 * y])
+    z = x + normals(200, 0.0, seed=1)[0]
+    assert gaussian_mutual_information(near, 1e11 + z) == pytest.approx(gaussian_mutual_information(near, z), abs=1e-3)
 
 
 def test_labels_that_are_none():
     y = np.arange(4.0)
     with pytest.raises(DomainError, match=r"x: entry \(1,\) is NaN"):
         discrete_mutual_information([1.0, np.nan, 2.0, 3.0], y)
+    with pytest.raises(DomainError, match=r"x: entry \(0,\) is NaT"):
+        discrete_mutual_information(np.array(["NaT", "2020-01-02"] * 2, "M8[D]"), y)
+    with pytest.raises(ShapeError, match="x: found a set, whose labels have no order"):
+        discrete_mutual_information({"a", "b"}, ["a", "b"])
+    for large in ([[10**18] * 2] * 10, [[1e300, 0.0], [0.0, 1.0]]):
+        with pytest.raises(DomainError, match="x: the counts sum to"):
+            discrete_mutual_information(np.array(large))
     with pytest.raises(DomainError, match="found None"):
         discrete_mutual_information(["a", None, "a", "b"], y)
     with pytest.raises(DomainError, match="not hashable"):

@@ -12,6 +12,7 @@ import pytest
 
 from infogeo.errors import ArgumentError, ConvergenceError, DomainError, ShapeError
 from infogeo.estimates import EstimateWarning
+from infogeo_adapters import _neural_bounds as networks
 from infogeo_adapters import neural_information as module
 from infogeo_adapters import neural_mutual_information
 
@@ -71,6 +72,9 @@ def test_scale_and_shift_change_nothing():
     plain = quietly(x, y, **options)
     moved = quietly(x * 2.0**30 + 1, -(y * 2.0**-30), **options)
     assert moved.lower == pytest.approx(quietly(x, -y, **options).lower, abs=1e-6)
+    options["transform"] = "standardize"
+    far = quietly(x * 2.0**1000, y * 2.0**-1000, **options)  # whose squares leave the range of float64
+    assert far.lower == quietly(x, y, **options).lower
     assert plain.lower != 0
 
 
@@ -125,10 +129,11 @@ def test_groups_count_once_in_the_error():
     member = np.repeat(np.arange(50), 20)
     by_group = rng.normal(size=50)
     each = torch.tensor(by_group[member])
-    assert module._error(each, member) == pytest.approx(by_group.std(ddof=1) / math.sqrt(50), rel=1e-12)
+    assert networks.standard_error(each, member) == pytest.approx(by_group.std(ddof=1) / math.sqrt(50), rel=1e-12)
     alone = torch.tensor(rng.normal(size=300))
-    assert module._error(alone, np.arange(300)) == pytest.approx(float(alone.std()) / math.sqrt(300), rel=1e-12)
-    assert module._error(alone, np.zeros(300, dtype=int)) == math.inf
+    plain = float(alone.std()) / math.sqrt(300)
+    assert networks.standard_error(alone, np.arange(300)) == pytest.approx(plain, rel=1e-12)
+    assert networks.standard_error(alone, np.zeros(300, dtype=int)) == math.inf
 
 
 @pytest.mark.parametrize("name", ["nwj", "dv", "smile", "infonce"])
@@ -137,18 +142,18 @@ def test_the_error_is_the_spread_over_samples(name):
     values, errors = [], []
     for seed in range(60):
         x, y = (torch.tensor(a[:, None]) for a in pair(256, 0.8, seed))
-        value, each = module._evaluated(name, lambda a, b: 0.6 * b * a.T + 0.3 * a.T, x, y, 64)
+        value, each = networks.evaluated(name, lambda a, b: 0.6 * b * a.T + 0.3 * a.T, x, y, 64)
         values.append(value)
-        errors.append(module._error(each, np.arange(256)))
+        errors.append(networks.standard_error(each, np.arange(256)))
     assert 0.6 * np.std(values, ddof=1) < np.mean(errors) < 2.5 * np.std(values, ddof=1)
 
 
 @pytest.mark.parametrize(("n", "batch"), [(100, 64), (64, 64), (50, 64), (130, 64)])
 def test_every_sample_is_evaluated_once(n, batch):
-    seen = [np.arange(n)[here][new] for here, new, _ in module._batches(n, batch)]
+    seen = [np.arange(n)[here][new] for here, new, _ in networks.batches(n, batch)]
     assert np.concatenate(seen).tolist() == list(range(n))
     x = torch.arange(float(n))[:, None] / 100
-    value, each = module._evaluated("nwj", lambda a, b: torch.ones(len(a), len(a)) * b, x, x, batch)
+    value, each = networks.evaluated("nwj", lambda a, b: torch.ones(len(a), len(a)) * b, x, x, batch)
     assert len(each) == n
     assert value == pytest.approx(float(each.mean()))
 
@@ -168,15 +173,54 @@ def test_known_values_of_the_bounds():
         return ratio(a, b) + 1
 
     for name, score in (("nwj", shifted), ("dv", ratio), ("smile", ratio)):
-        value, each = module._evaluated(name, score, x, y, 100)
-        error = module._error(each, np.arange(n))
+        value, each = networks.evaluated(name, score, x, y, 100)
+        error = networks.standard_error(each, np.arange(n))
         assert abs(value - truth) < 5 * error + 0.005, name
-    value, each = module._evaluated("infonce", ratio, x, y, 100)
-    error = module._error(each, np.arange(n))
+    value, each = networks.evaluated("infonce", ratio, x, y, 100)
+    error = networks.standard_error(each, np.arange(n))
     assert truth - 0.05 < value < truth + 5 * error
-    zero = module._evaluated("infonce", lambda a, b: torch.zeros(len(a), len(a)), x, y, 100)
+    zero = networks.evaluated("infonce", lambda a, b: torch.zeros(len(a), len(a)), x, y, 100)
     assert zero[0] == pytest.approx(0, abs=1e-12)
-    assert module._evaluated("nwj", lambda a, b: torch.ones(len(a), len(a)), x, y, 100)[0] == pytest.approx(0)
+    assert networks.evaluated("nwj", lambda a, b: torch.ones(len(a), len(a)), x, y, 100)[0] == pytest.approx(0)
+
+
+def test_values_by_hand():
+    table = torch.tensor([[9.0, -9.0, 2.0], [8.0, 9.0, 1.0], [-7.0, 3.0, 9.0]])
+    x = torch.zeros(3, 1)
+
+    def given(a: Any, b: Any) -> Any:
+        return table
+
+    apart = np.array([-9.0, 2.0, 8.0, 1.0, -7.0, 3.0])
+    clipped = networks.evaluated("smile", given, x, x, 8)[0]
+    assert clipped == pytest.approx(9 - math.log(np.exp(apart.clip(-5, 5)).mean()), rel=1e-12)
+    assert networks.evaluated("dv", given, x, x, 8)[0] == pytest.approx(9 - math.log(np.exp(apart).mean()), rel=1e-12)
+    assert networks.evaluated("nwj", given, x, x, 8)[0] == pytest.approx(9 - np.exp(apart - 1).mean(), rel=1e-12)
+    rows = np.exp(table.double().numpy())
+    least = np.mean([9 - math.log(row.mean()) for row in rows])
+    assert networks.evaluated("infonce", given, x, x, 8)[0] == pytest.approx(least, rel=1e-12)
+    most = np.mean([9 - math.log((row.sum() - np.exp(9.0)) / 2) for row in rows])
+    assert networks.leave_one_out(given, x, x, 8)[0] == pytest.approx(most, rel=1e-12)
+
+
+def test_the_weights_kept_are_those_that_did_best_on_the_validation_part():
+    rng = np.random.default_rng(1)
+    found = quietly(rng.normal(size=(200, 10)), rng.normal(size=(200, 10)), bounds=("nwj",), hidden=(64,), steps=300,
+                    learning_rate=1e-2)
+    assert found.lower > -1  # the last weights, which know the training samples by heart, are far below
+    assert found.bounds[0].steps <= 150
+
+
+def test_validation_samples_choose_between_the_bounds(monkeypatch):
+    def made_up(name: Any, tensors: Any, members: Any, plan: Any) -> Any:
+        value, validation = {"infonce": (2.0, 0.1), "nwj": (1.0, 0.5)}[name]
+        return networks.NeuralBound(
+            name=name, value=value, standard_error=0.1, training_value=value, steps=1, bounds="below"
+        ), validation
+
+    monkeypatch.setattr(module, "lower_bound", made_up)
+    found = quietly(X, Y, bounds=("infonce", "nwj"), hidden=(8,), steps=1)
+    assert (found.chosen, found.lower) == ("nwj", 1.0)
 
 
 def test_warnings_are_given_and_kept():

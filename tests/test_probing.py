@@ -227,6 +227,44 @@ def test_scale_and_constant_columns_do_not_matter(probe):
     assert bound.source.seed == 3
 
 
+def test_a_fit_sees_no_row_but_its_training_rows(probe, monkeypatch):
+    torch = pytest.importorskip("torch", reason=TORCH)
+    from infogeo_adapters import probing as module
+
+    x, labels = draw(90, 2.0)
+    other, turned = x.copy(), labels.copy()
+    other[60:], turned[60:] = 1e3 * x[:30], 1 - labels[60:]
+    rows = np.arange(60)
+    first, second = (module._fit(torch.tensor(a), b, rows, 2, 0.1, 100)[0] for a, b in ((x, labels), (other, turned)))
+    assert np.array_equal(first.parameters, second.parameters)
+    assert np.array_equal(first(rows), second(rows))
+
+    # and whatever is done for a fold, the choice of the penalty included, is done without that fold
+    fit, split, seen, folds = module._fit, module._splits, [], []
+
+    def spied_fit(x, labels, training, *rest):
+        seen.append(set(training.tolist()))
+        return fit(x, labels, training, *rest)
+
+    def spied_splits(members, n_folds, rng):
+        for training, held_out in split(members, n_folds, rng):
+            if len(members) == 90:  # an outer fold
+                folds.append((len(seen), set(held_out.tolist())))
+            else:  # a fold within: what it judges is no row of the outer one, either
+                assert len(members) == 90 - len(folds[-1][1])
+            yield training, held_out
+
+    monkeypatch.setattr(module, "_fit", spied_fit)
+    monkeypatch.setattr(module, "_splits", spied_splits)
+    probe(x, labels, rng=3, folds=3, penalties=(1.0, 0.1))
+    assert len(folds) == 3
+    for start, end, held_out in zip(
+        [f[0] for f in folds], [*(f[0] for f in folds[1:]), len(seen)], [f[1] for f in folds], strict=True
+    ):
+        assert end - start == 2 * module.INNER_FOLDS + 1
+        assert all(not rows & held_out for rows in seen[start:end])
+
+
 def test_tensors_labels_in_words_and_rare_labels(probe):
     torch = pytest.importorskip("torch", reason=TORCH)
     x, labels = draw(300, 2.0)

@@ -26,7 +26,7 @@ def entropy(p):
 
 def information(p, channel):
     q = p @ channel
-    terms = np.where(channel > 0, channel * np.log(np.where(channel > 0, channel, 1) / np.where(q > 0, q, 1)), 0.0)
+    terms = channel * (np.log(np.where(channel > 0, channel, 1)) - np.log(np.where(q > 0, q, 1)))
     return float(p @ terms.sum(axis=1))
 
 
@@ -37,7 +37,7 @@ def check_point(found, p, d, *, unit=1.0):
     assert_allclose(found.distortion, p @ (found.test_channel * d).sum(axis=1), rtol=1e-12, atol=1e-15)
     assert_allclose(found.upper, unit * information(p, found.test_channel), rtol=1e-9, atol=1e-12)
     assert_allclose(found.output_probs, p @ found.test_channel, rtol=1e-12, atol=1e-15)
-    assert found.lower <= found.upper
+    assert 0 <= found.lower <= found.upper
     assert found.rate == found.upper
 
 
@@ -198,6 +198,10 @@ def test_curve_is_its_points():
     p, d = [0.2, 0.3, 0.5], np.abs(np.subtract.outer(np.arange(3.0), np.arange(3.0)))
     curve = rate_distortion_curve(p, d, [0.0, 1.0, np.inf], unit="bits")
     assert len(curve) == 3
+    for one in (1.0, np.array(1.0)):
+        with pytest.raises(ArgumentError, match="wanted several slopes"):
+            rate_distortion_curve(p, d, one)
+    assert rate_distortion_curve(p, d, (s for s in [1.0]))[0].multiplier == 1.0
     one = rate_distortion(p, d, multiplier=1.0, unit="bits")
     assert (curve[1].rate, curve[1].distortion) == (one.rate, one.distortion)
     assert curve[0].rate < curve[1].rate < curve[2].rate

@@ -10,7 +10,7 @@ import pytest
 
 import infogeo
 from infogeo.capacity.results import ChannelSamples
-from infogeo.errors import ArgumentError, DomainError, ShapeError
+from infogeo.errors import ArgumentError, DomainError, ShapeError, TextError
 from infogeo.information_planes import InformationPath, information_plane
 from infogeo.results import Source
 from infogeo_adapters import token_information as module
@@ -57,6 +57,14 @@ def test_information_of_a_known_correlation_and_of_none() -> None:
     assert null is not None
     assert null < 0.001
     assert values[0, 2] < 0 or values[0, 2] < 3 * null  # raw: it may be negative
+
+
+def test_the_null_is_what_19_of_20_independent_pairs_stay_below() -> None:
+    a, b = np.random.default_rng(8).normal(size=(2, 40, 64))
+    for estimator in ("copula", "gaussian"):
+        values, _, _, null = module._map(a, b, estimator, 50, np.random.default_rng(9), itself=False)
+        assert null is not None
+        assert (values < null).mean() == pytest.approx(0.95, abs=0.02)
 
 
 def test_the_bias_is_off_and_nothing_is_clipped() -> None:
@@ -166,10 +174,15 @@ def test_components_against_the_public_estimator(bundled: Any) -> None:
     for c in (0, 77):
         public = infogeo.gaussian_copula_mutual_information(samples.x[:, c], samples.y[:, c], unit="bits")
         assert found.values[1, c] == pytest.approx(public, abs=1e-9)
-    for name, options in (("models", {"models": {}}), ("part", {"part": "mlp"})):
-        with pytest.raises(ArgumentError, match="found"):
+    bad: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"models": {}}, ArgumentError, "models: found {}"), ({"part": "mlp"}, ArgumentError, "part: found 'mlp'"),
+        ({"part": "block input"}, ArgumentError, "part: found 'block input'"),
+        ({"texts": TEXT}, TextError, "texts: found str, wanted a list"),
+        ({"texts": ["The"]}, DomainError, "texts: found 1 tokens, wanted at least 4"),
+    ]
+    for options, error, words in bad:
+        with pytest.raises(error, match=words):
             dimension_information(**{"models": models, "texts": texts, "block": 1, **options})
-        assert name
 
 
 # divergences
@@ -197,6 +210,23 @@ def test_divergences_and_correlations_are_those_of_the_plain_formulas() -> None:
         assert 0 < found.p_value[name] <= 1
     # of monotone maps of each other, ranks are the same
     assert found.correlation["Bhattacharyya"] == pytest.approx(found.correlation["Fisher–Rao"])
+
+
+def test_p_values_are_the_share_of_names_that_fit_as_well() -> None:
+    from itertools import permutations
+
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(4)
+    groups = 3.0 * rng.normal(size=(2, 12))[[0, 0, 0, 1, 1]]  # of two kinds, in which all of them are alike
+    a, b = groups + rng.normal(size=(2, 5, 12))
+    tokens = by_hand(a, b, tokens=tuple("abcde"))
+    found = information_scatter(tokens, permutations=2000, rng=0)
+    orders = [np.array(order) for order in permutations(range(5))]
+    for name, values in found.divergences.items():
+        fits = [abs(spearmanr(tokens.values[np.ix_(order, order)].ravel(), values)[0]) for order in orders]
+        exact = np.mean(np.array(fits) >= abs(found.correlation[name]) - 1e-12)
+        assert found.p_value[name] == pytest.approx(exact, abs=0.04)
 
 
 def test_what_distance_in_the_text_explains_is_taken_off() -> None:
@@ -280,6 +310,10 @@ def test_figures_show_what_was_given_and_no_name_is_markup() -> None:
     assert list(markers.x) == pytest.approx([np.log(4)] * 2, abs=0.05)
     assert list(markers.error_x.array) == pytest.approx([0.0, 0.0], abs=0.2)
     assert [s.type for s in drawn["plane"].layout.shapes] == ["line", "line"]
+    assert len(set(markers.textposition)) == 2  # two layers at the same place, their numbers apart
+    assert drawn["tokens"].layout.xaxis.title.text == "key of token"
+    assert drawn["tokens"].layout.yaxis2.title.text == "from token"
+    assert drawn["scatter"].layout.xaxis3.title.text == "Fisher–Rao distance (radians)"
     assert len(drawn["path"].data) == 8
     assert "half" not in drawn["alone"].layout.xaxis.title.text
     assert list(drawn["alone"].data[1].x) == [0, 1]
@@ -295,3 +329,15 @@ def test_figures_refuse_other_things() -> None:
                  plots.dimension_information_figure, plots.information_scatter_figure):
         with pytest.raises(ArgumentError, match="found int, wanted"):
             draw(3)  # type: ignore[operator]
+
+
+def test_names_of_words_at_one_place_stand_apart() -> None:
+    pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
+    from infogeo_adapters.plots import information as drawing
+
+    x, y = np.array([[0.0, 0.0, 0.0], [5.0, 5.0, 5.0]]), np.array([[4.0, 4.0, 0.0], [2.0, 2.0, 2.0]])
+    (_, names), _, (low, high) = drawing._named_ends(("one", "two", "three"), x, y)
+    pixels = np.sort(np.array(names.y)) / (4.0 / (drawing.HEIGHT - 60))
+    assert (np.diff(pixels) >= 13).all()
+    assert low < min(names.y)
+    assert max(names.y) < high

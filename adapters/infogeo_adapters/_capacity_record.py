@@ -42,10 +42,16 @@ class Record:
                 f"checkpoint: {path} belongs to other work (another model, text, argument or seed); delete it to start "
                 "anew, or choose another path"
             )
-        for line in lines[1:-1]:  # what follows the last line end was cut off while it was written
-            entry = json.loads(line)
-            found = [Measured.from_dict(item) for item in entry["items"]]
-            self.done[int(entry["block"])] = (found, [(str(a), str(b)) for a, b in entry["doubts"]])
+        for number, line in enumerate(lines[1:-1], start=2):  # after the last line end: cut off while it was written
+            try:
+                entry = json.loads(line)
+                found = [Measured.from_dict(item) for item in entry["items"]]
+                self.done[int(entry["block"])] = (found, [(str(a), str(b)) for a, b in entry["doubts"]])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ArgumentError(
+                    f"checkpoint: line {number} of {path} is damaged; delete that line to measure its block again, or "
+                    "the file to start anew"
+                ) from error
         if lines[-1]:
             path.write_text("\n".join([*lines[:-1], ""]), encoding="utf-8")
         return kept

@@ -136,8 +136,9 @@ def measure_capacity(
     law of the actual inputs.
 
     Texts are cut into windows of equal length, and all views see the same windows: so the ceiling of a head, the
-    logarithm of its tokens, is the same everywhere. Windows are the groups of the intervals. One block after the other
-    is measured, so that memory does not grow with their number.
+    logarithm of its tokens, is the same everywhere. Neighboring windows are alike, so that twenty stretches of them, of
+    about as many tokens each, are the groups of the intervals (of fewer windows each one). One block after the other is
+    measured, so that memory does not grow with their number.
 
     Parameters
     ----------
@@ -344,7 +345,8 @@ def _hash(texts: Sequence[str]) -> str:
 
 def _fingerprint(model: LanguageModel, rows: Sequence[Tokens], plan: Plan, jobs: Sequence[int]) -> str:
     """SHA-256 of everything that the numbers depend on, but for the seed."""
-    digest = hashlib.sha256(f"{model.current_source().content_hash} {plan!r} {list(jobs)!r}".encode())
+    source = model.current_source()
+    digest = hashlib.sha256(f"{source.content_hash} {source.versions!r} {plan!r} {list(jobs)!r}".encode())
     for row in rows:
         digest.update(row.ids.tobytes() + b"|")
     return digest.hexdigest()

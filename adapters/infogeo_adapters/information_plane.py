@@ -152,7 +152,7 @@ def model_information_plane(
 
 def _captured(model: LanguageModel, texts: Any) -> list[LayerActivations]:
     if isinstance(texts, str | LayerActivations) or not isinstance(texts, Sequence) or not len(texts):
-        found = "an empty list" if isinstance(texts, Sequence) and not len(texts) else type(texts).__name__
+        found = "an empty list" if isinstance(texts, list | tuple) and not texts else type(texts).__name__
         raise TextError(f"texts: found {found}, wanted a list of at least one text")
     if all(isinstance(t, LayerActivations) for t in texts):
         shapes = {(t.n_layers, t.dimension) for t in texts}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,47 +21,28 @@ from infogeo._checks import (
     random_generator,
 )
 from infogeo._units import Unit, per_nat
-from infogeo.errors import ArgumentError, ConvergenceError, DomainError, ShapeError
+from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.estimates import EstimateWarning
 from infogeo.probing import FEW_GROUPS
 from infogeo.results import Result, Source
+from infogeo_adapters._neural_bounds import (
+    BOUNDS,
+    TRUE_BOUNDS,
+    Bound,
+    Plan,
+    lower_bound,
+    upper_bound,
+)
+from infogeo_adapters._neural_bounds import NeuralBound as NeuralBound
 from infogeo_adapters._require import require
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
-Bound = Literal["infonce", "nwj", "dv", "smile"]
 Transform = Literal["normal_scores", "standardize"]
-
-BOUNDS: tuple[Bound, ...] = ("infonce", "nwj", "dv", "smile")
-TRUE_BOUNDS: tuple[Bound, ...] = ("infonce", "nwj")
-"""Below the information in expectation, whatever the network: the others are estimates."""
 
 LEAST = 64
 """Fewest samples: a quarter is kept for evaluation."""
-COMPONENTS = 4
-"""Of the mixture that models the output given the input."""
-CLIP = 5.0
-"""SMILE clips the network's score in the mean over independent pairs to this range around zero."""
-PATIENCE = 8
-"""Looks at the validation part without a better value, after which training ends."""
-LOOK = 50
-"""Steps between two looks."""
-LOOKED_AT = 1024
-"""Most validation samples in one look."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class NeuralBound:
-    """One bound, evaluated on samples that neither trained the network nor chose when to stop."""
-
-    name: str
-    value: float
-    standard_error: float
-    training_value: float
-    """The same on the training samples: what a network that is never tested would report."""
-    steps: int
-    bounds: Literal["below", "above if the model of the output is right", "neither"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,16 +79,6 @@ class NeuralInformation(Result):
             f"I(X; Y) between {self.lower:.4g} ({self.chosen}) and {self.upper:.4g} (leave-one-out) {self.unit}, "
             f"held out, n = {self.n}"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """How networks are made and trained."""
-
-    hidden: tuple[int, ...]
-    batch: int
-    steps: int
-    rate: float
 
 
 def neural_mutual_information(
@@ -245,9 +215,9 @@ def neural_mutual_information(
     with torch.random.fork_rng(devices=[]):
         for name in names:
             torch.manual_seed(seed)
-            found.append(_lower(name, tensors, judged, plan))
+            found.append(lower_bound(name, tensors, judged, plan))
         torch.manual_seed(seed)
-        above, _ = _upper(tensors, judged, plan)
+        above, _ = upper_bound(tensors, judged, plan)
     true = [(bound, validation) for bound, validation in found if bound.name in TRUE_BOUNDS]
     best = max(true, key=lambda pair: pair[1])[0]
     from scipy.special import ndtri
@@ -277,14 +247,14 @@ def _check_bounds(bounds: tuple[Bound, ...]) -> tuple[Bound, ...]:
     return given if set(given) & set(TRUE_BOUNDS) else ("infonce", *given)
 
 
-def _plan(hidden: tuple[int, ...], batch: int, steps: int, rate: float) -> _Plan:
+def _plan(hidden: tuple[int, ...], batch: int, steps: int, rate: float) -> Plan:
     if not isinstance(hidden, Sequence) or isinstance(hidden, str) or not len(hidden):
         raise ArgumentError(f"hidden: found {hidden!r}, wanted a tuple of widths such as (128, 128)")
     widths = tuple(check_count("hidden", width, 1) for width in hidden)
     rate = check_number("learning_rate", rate)
     if not 0 < rate < math.inf:
         raise ArgumentError(f"learning_rate: found {rate}, wanted a positive number")
-    return _Plan(
+    return Plan(
         hidden=widths, batch=check_count("batch", batch, 8), steps=check_count("steps", steps, 1), rate=rate,
     )
 
@@ -305,6 +275,7 @@ def _prepared(name: str, value: ArrayLike, transform: str) -> FloatArray:
         from scipy.stats import rankdata
 
         return np.asarray(ndtri((rankdata(array, axis=0) - 0.5) / len(array)))
+    array = np.ldexp(array, -np.frexp(np.abs(array).max(axis=0))[1])  # squares of any scale stay in range
     centered = array - array.mean(axis=0)
     return np.asarray(centered / np.sqrt((centered**2).mean(axis=0)))
 
@@ -369,199 +340,3 @@ def _in_unit(bound: NeuralBound, factor: float) -> NeuralBound:
 def _interval(bound: NeuralBound, width: float, factor: float) -> tuple[float, float]:
     half = width * bound.standard_error
     return (bound.value - half) * factor, (bound.value + half) * factor
-
-
-# Networks
-
-
-def _network(widths: tuple[int, ...]) -> torch.nn.Sequential:
-    import torch
-
-    layers: list[torch.nn.Module] = []
-    for first, second in itertools.pairwise(widths[:-1]):
-        layers += [torch.nn.Linear(first, second), torch.nn.GELU()]
-    return torch.nn.Sequential(*layers, torch.nn.Linear(widths[-2], widths[-1]))
-
-
-def _train(
-    network: torch.nn.Module, loss: Callable[[Any, Any], Any], value: Callable[[Any, Any], Any], tensors: Any,
-    plan: _Plan, name: str,
-) -> tuple[int, float]:
-    """AdamW with the best weights on the validation part kept; the step they are of, and their validation value."""
-    import torch
-
-    (x, y), (vx, vy) = tensors[0], (part[:LOOKED_AT] for part in tensors[1])
-    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-2)
-    best, kept, at, waited = -math.inf, None, 0, 0
-    for step in range(1, plan.steps + 1):
-        chosen = torch.randint(len(x), (min(plan.batch, len(x)),))
-        optimizer.zero_grad()
-        loss(x[chosen], y[chosen]).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        if step % LOOK == 0 or step == plan.steps:
-            with torch.no_grad():
-                reached = float(value(vx, vy)[0])
-            if math.isfinite(reached) and reached > best:
-                best, at, waited = reached, step, 0
-                kept = {k: v.clone() for k, v in network.state_dict().items()}
-            else:
-                waited += 1
-                if waited >= PATIENCE:
-                    break
-    if kept is None:
-        raise ConvergenceError(
-            f"neural_mutual_information: the training of {name} diverged (its validation value was never finite); "
-            "lower learning_rate, or use transform='normal_scores'", None,
-        )
-    network.load_state_dict(kept)
-    return at, best
-
-
-def _lower(name: Bound, tensors: Any, members: IntArray, plan: _Plan) -> tuple[NeuralBound, float]:
-    """A critic trained for one bound."""
-    import torch
-
-    (x, y), _, (ex, ey) = tensors
-    network = _network((x.shape[1] + y.shape[1], *plan.hidden, 1))
-    first, rest = cast("torch.nn.Linear", network[0]), network[1:]
-
-    def scores(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """(B, B) scores of x_j, the column, with y_i, the row."""
-        k = len(a)
-        # the first layer is a sum of a part of x and a part of y, each computed once
-        of_x, of_y = first.weight[:, : x.shape[1]], first.weight[:, x.shape[1] :]
-        sums = (a @ of_x.T)[None, :, :] + (b @ of_y.T + first.bias)[:, None, :]
-        table: torch.Tensor = rest(sums.reshape(k * k, -1)).reshape(k, k)
-        return table
-
-    def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return -_objective(name, scores(a, b))
-
-    def value(a: torch.Tensor, b: torch.Tensor) -> tuple[float, torch.Tensor]:
-        return _evaluated(name, scores, a, b, plan.batch)
-
-    steps, validation = _train(network, loss, value, tensors, plan, name)
-    with torch.no_grad():
-        held_out, each = value(ex, ey)
-        on_training, _ = value(x[: len(ex)], y[: len(ey)])
-    bound = NeuralBound(
-        name=name, value=held_out, standard_error=_error(each, members), training_value=on_training, steps=steps,
-        bounds="below" if name in TRUE_BOUNDS else "neither",
-    )
-    return bound, validation
-
-
-def _objective(name: Bound, scores: torch.Tensor) -> torch.Tensor:
-    """What the network of a bound is trained to raise."""
-    import torch
-
-    k = len(scores)
-    own = scores.diagonal()
-    if name == "infonce":
-        return (own - torch.logsumexp(scores, dim=1)).mean() + math.log(k)
-    others = scores[~torch.eye(k, dtype=torch.bool)]
-    if name == "nwj":
-        return own.mean() - torch.exp((others - 1).clamp(max=20)).mean()
-    if name == "dv":
-        return own.mean() - (torch.logsumexp(others, dim=0) - math.log(len(others)))
-    # SMILE is trained by the Jensen-Shannon objective: only its value is clipped
-    return -torch.nn.functional.softplus(-own).mean() - torch.nn.functional.softplus(others).mean()
-
-
-def _evaluated(
-    name: Bound, scores: Callable[[Any, Any], Any], x: torch.Tensor, y: torch.Tensor, batch: int
-) -> tuple[float, torch.Tensor]:
-    """A bound on samples in batches of a size, each paired within its batch, and the parts that its error is of."""
-    import torch
-
-    own, second, across, terms = [], [], [], []
-    for here, new, size in _batches(len(x), batch):
-        table = scores(x[here], y[here]).double()
-        if name == "infonce":
-            terms.append((table.diagonal() - torch.logsumexp(table, dim=1) + math.log(size))[new])
-            continue
-        own.append(table.diagonal()[new])
-        apart = table.clamp(-CLIP, CLIP) if name == "smile" else table
-        apart = apart.masked_fill(torch.eye(size, dtype=torch.bool), -math.inf)
-        second.append((torch.logsumexp(apart, dim=1) - math.log(size - 1))[new])
-        across.append((torch.logsumexp(apart, dim=0) - math.log(size - 1))[new])
-    if name == "infonce":
-        each = torch.cat(terms)
-        return float(each.mean()), each
-    f, g, h = torch.cat(own), torch.cat(second), torch.cat(across)
-    # a sample is in the second term twice, with its x and with its y
-    if name == "nwj":
-        by_y, by_x = torch.exp(g - 1), torch.exp(h - 1)
-        return float((f - by_y).mean()), f - by_y - (by_x - by_x.mean())
-    mean = torch.logsumexp(g, dim=0) - math.log(len(f))
-    by_y, by_x = torch.exp(g - mean), torch.exp(h - mean)  # the delta method: a logarithm's slope is one over the mean
-    return float(f.mean() - mean), f - by_y - (by_x - by_x.mean())
-
-
-def _batches(n: int, batch: int) -> Iterator[tuple[slice, slice, int]]:
-    """Batches of one size that hold every sample: which samples, which of them no batch had before, and how many."""
-    size = min(batch, n)
-    for start in range(0, n, size):
-        first = min(start, n - size)
-        yield slice(first, first + size), slice(start - first, size), size
-
-
-def _error(each: torch.Tensor, members: IntArray) -> float:
-    """Standard error of the mean of the parts, by groups; infinite where all are of one."""
-    parts = each.numpy()
-    sums = np.bincount(np.unique(members, return_inverse=True)[1], weights=parts - parts.mean())
-    count = len(sums)
-    return math.sqrt(count / (count - 1) * float(sums @ sums)) / len(parts) if count > 1 else math.inf
-
-
-def _upper(tensors: Any, members: IntArray, plan: _Plan) -> tuple[NeuralBound, float]:
-    """A mixture density network of y given x, and its leave-one-out value."""
-    import torch
-
-    (x, y), _, (ex, ey) = tensors
-    d = y.shape[1]
-    network = _network((x.shape[1], *plan.hidden, COMPONENTS * (2 * d + 1)))
-
-    def log_prob(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """(A, B) log q(b_i | a_j) of every b, the row, under every a, the column."""
-        out = network(a).reshape(len(a), COMPONENTS, 2 * d + 1)
-        weight = torch.log_softmax(out[..., 0], dim=-1)
-        mean, log_scale = out[..., 1 : d + 1], out[..., d + 1 :].clamp(-8.0, 4.0)
-        z = (b[:, None, None, :] - mean) * torch.exp(-log_scale)
-        each = -0.5 * (z**2).sum(-1) - log_scale.sum(-1) - 0.5 * d * math.log(2 * math.pi)
-        return torch.logsumexp(each + weight, dim=-1)
-
-    def diagonal(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        out = network(a).reshape(len(a), COMPONENTS, 2 * d + 1)
-        weight = torch.log_softmax(out[..., 0], dim=-1)
-        mean, log_scale = out[..., 1 : d + 1], out[..., d + 1 :].clamp(-8.0, 4.0)
-        z = (b[:, None, :] - mean) * torch.exp(-log_scale)
-        each = -0.5 * (z**2).sum(-1) - log_scale.sum(-1) - 0.5 * d * math.log(2 * math.pi)
-        return torch.logsumexp(each + weight, dim=-1)
-
-    def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return -diagonal(a, b).mean()
-
-    def fit(a: torch.Tensor, b: torch.Tensor) -> tuple[float, torch.Tensor]:
-        each = diagonal(a, b)
-        return float(each.mean()), each
-
-    def leave_one_out(a: torch.Tensor, b: torch.Tensor) -> tuple[float, torch.Tensor]:
-        terms = []
-        for here, new, size in _batches(len(a), plan.batch):
-            table = log_prob(a[here], b[here]).double()
-            apart = table.masked_fill(torch.eye(size, dtype=torch.bool), -math.inf)
-            terms.append((table.diagonal() - torch.logsumexp(apart, dim=1) + math.log(size - 1))[new])
-        each = torch.cat(terms)
-        return float(each.mean()), each
-
-    steps, validation = _train(network, loss, fit, tensors, plan, "the mixture density network")
-    with torch.no_grad():
-        held_out, each = leave_one_out(ex, ey)
-        on_training, _ = leave_one_out(x[: len(ex)], y[: len(ey)])
-    bound = NeuralBound(
-        name="leave_one_out", value=held_out, standard_error=_error(each, members), training_value=on_training,
-        steps=steps, bounds="above if the model of the output is right",
-    )
-    return bound, validation

@@ -14,6 +14,7 @@ from infogeo._units import Unit, per_nat
 from infogeo.capacity.results import ChannelSamples, Part
 from infogeo.errors import ArgumentError, DomainError, ShapeError, TextError
 from infogeo.estimates import EstimateWarning
+from infogeo.mutual_information._samples import normal_scores
 from infogeo.results import Result, Source
 from infogeo_adapters.transformers.capture import capture_activations
 from infogeo_adapters.transformers.channels import capture_channels
@@ -179,7 +180,7 @@ def _part_of(side: str, argument: str = "sides") -> Part:
     known: tuple[Part, ...] = ("block", "attention", "query", "key", "value", "feed_forward")
     part = side.removesuffix(" input") if isinstance(side, str) else side
     found = next((p for p in known if p == part), None)
-    if found is None or (side != part and part in ("query", "key", "value")):
+    if found is None or (side != part and (argument == "part" or part in ("query", "key", "value"))):
         more = ", or 'block input', 'attention input', 'feed_forward input'" if argument == "sides" else ""
         raise ArgumentError(f"{argument}: found {side!r}, wanted one of {', '.join(known)}{more}")
     return found
@@ -244,10 +245,7 @@ def _measure(estimator: Any) -> tuple[UserDependence, str]:
 def _standard(rows: FloatArray, *, ranks: bool) -> FloatArray:
     """Rows (T, d) centered and of length one, after normal scores of their ranks if wanted; zero where constant."""
     if ranks:
-        from scipy.special import ndtri
-        from scipy.stats import rankdata
-
-        rows = ndtri(rankdata(rows, axis=1) / (rows.shape[1] + 1))
+        rows = normal_scores(rows.T).T
     centered = rows - rows.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centered, axis=1, keepdims=True)
     whole = np.linalg.norm(rows, axis=1, keepdims=True)

@@ -75,7 +75,15 @@ def adjoint(matrix: Matrix) -> Matrix:
 
 def read_numbers(name: str, value: Any) -> Matrix:
     """A fresh float64 or complex128 array of finite numbers; the values of a tensor, whatever it records."""
-    if is_tensor(value):
+    if is_tensor(value) and value.is_complex():
+        if value.requires_grad:
+            raise DomainError(
+                f"{name}: found a complex tensor that records a gradient; gradients are given to real tensors only, so "
+                f"give {name}.detach()"
+            )
+        check_tensor(name, value.real)
+        array = to_numpy(value.resolve_conj())
+    elif is_tensor(value):
         check_tensor(name, value)
         array = to_numpy(value.detach().double())
     else:
@@ -85,7 +93,8 @@ def read_numbers(name: str, value: Any) -> Matrix:
     array = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise DomainError(f"{name}: entry {where} is {array[where]}; all entries must be finite")
+        place = f"entry {where} is" if where else "found"
+        raise DomainError(f"{name}: {place} {array[where]}; all entries must be finite")
     return array
 
 

@@ -67,7 +67,8 @@ def fill(gains: FloatArray, noise: FloatArray, power: FloatArray) -> Filled:
     powers = np.asarray(share * power[..., None])
 
     scaled = np.ldexp(power_mantissa, np.maximum(power_exponent - unit, -FAR))
-    slope = np.where(usable, scaled / (floor + share * scaled), 0.0)
+    filled = usable & some[..., None]  # without power a floor may be below the range of float64
+    slope = np.where(filled, scaled / np.where(filled, floor + share * scaled, 1.0), 0.0)
     best = slope.max(axis=-1)
     gap = np.where(some, np.maximum(best - (share * slope).sum(axis=-1), 0.0), 0.0)
     height_of_water = np.where(some[..., None], base + level * scaled, np.where(usable, floor, np.inf).min(

@@ -27,6 +27,14 @@ LEAST_MASS = 1e-250
 """A row of the grid with less mass has no sample near it, and no conditional law."""
 
 
+AT_AN_END = (
+    "cross-validation chose the {end} bandwidth there is, {bandwidth:.4g}, so a {further} one would be likelier; "
+    "rescale x and y to deviations of about one, which the published bandwidths are for"
+)
+OUT_OF_REACH = (
+    "{left} of {grid} grid points have no sample within reach of so narrow a kernel and are left out, so that the "
+    "number counts the others; give a greater bandwidth"
+)
 MEASURES_BANDWIDTH = (
     "the number measures the bandwidth ({bandwidth:.4g}) of the kernel density, which shrinks with the number of "
     "entries ({entries}), not the layer; use view 'linear_gaussian' or 'jacobian'"
@@ -89,7 +97,8 @@ def deb2025_capacity(
     Warns
     -----
     EstimateWarning
-        Always: the number measures the bandwidth.
+        Always: the number measures the bandwidth. Besides, if cross-validation chose the smallest or largest bandwidth,
+        or if points of the grid are out of reach of all samples.
 
     References
     ----------
@@ -129,9 +138,19 @@ def deb2025_capacity(
     mass = joint.sum(axis=1)
     reached = mass > LEAST_MASS
     if int(reached.sum()) < 2:
-        raise DomainError(f"bandwidth: {h:.4g} is too small for {grid} grid points from {a.min():.4g} to {a.max():.4g}")
+        remedy = "; it is the best of the published ones, so rescale x and y" if best else ""
+        raise DomainError(
+            f"bandwidth: {h:.4g} is too small for {grid} grid points from {a.min():.4g} to {a.max():.4g}{remedy}"
+        )
     channel = joint[reached] / mass[reached, None]
     found = blahut_arimoto(channel, tol=tol / factor)
+    left = int((~reached).sum())
+    messages = [MEASURES_BANDWIDTH.format(bandwidth=h, entries=a.size)]
+    if best and h in (BANDWIDTHS[0], BANDWIDTHS[-1]):
+        end, further = ("smallest", "smaller") if h == BANDWIDTHS[0] else ("largest", "larger")
+        messages.append(AT_AN_END.format(end=end, bandwidth=h, further=further))
+    if left:
+        messages.append(OUT_OF_REACH.format(left=left, grid=grid))
     at_input = float(channel_information(channel, mass[reached] / mass[reached].sum()))
     return LayerCapacity(
         view="deb2025",
@@ -140,14 +159,15 @@ def deb2025_capacity(
         ceiling=factor * math.log(grid),
         unit=unit,
         noise=f"none in a deterministic map; the kernel of the density estimate, bandwidth {h:.4g}",
-        constraint=f"one of {grid} values from {a.min():.6g} to {a.max():.6g}, the range of the {a.size} entries",
+        constraint=f"one of {grid - left} values from {a.min():.6g} to {a.max():.6g}, the range of the {a.size} "
+        "entries",
         n=a.size,
-        warnings=warn_all([MEASURES_BANDWIDTH.format(bandwidth=h, entries=a.size)], stacklevel=2),
+        warnings=warn_all(messages, stacklevel=2),
         details={
             "bandwidth": h,
             "cross_validated": best,
             "grid": grid,
-            "grid_rows_without_samples": int((~reached).sum()),
+            "grid_rows_without_samples": left,
             "x_range": (float(a.min()), float(a.max())),
             "y_range": (float(b.min()), float(b.max())),
             "gap": factor * float(found.upper - found.lower),

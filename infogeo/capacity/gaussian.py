@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._arrays import Array, is_tensor, like, to_numpy, with_gradients
+from infogeo._arrays import Array, is_tensor, like, requires_gradient, to_numpy, with_gradients
 from infogeo._checks import FloatArray
 from infogeo._units import Unit, per_nat
 from infogeo.capacity._covariance import adjoint, as_matrix, not_negative, read_covariance, read_real
@@ -237,7 +237,8 @@ def gaussian_mimo_capacity(
     -------
     GaussianCapacity
         Singular values below max(p, q) machine epsilons of the largest count as zero. With a tensor among the arguments
-        all fields are tensors, and the capacity carries gradients to channel, noise and power (first derivatives).
+        all fields are tensors, and the capacity carries gradients to channel, noise and power (first derivatives; to
+        real tensors only).
 
     Raises
     ------
@@ -338,7 +339,7 @@ def gaussian_rate(
     Returns
     -------
     array, shape (...,)
-        With a tensor among the arguments a tensor, with gradients to all three (first derivatives).
+        With a tensor among the arguments a tensor, with gradients to all three (first derivatives; to real tensors).
 
     Raises
     ------
@@ -388,11 +389,11 @@ def _first_tensor(*values: Any) -> Any:
 
 
 def _differentiable(value: Array, *parts: tuple[Any, FloatArray]) -> Array:
-    """The value, a tensor, with its gradients to those of the arguments that are tensors."""
+    """The value, a tensor, with its gradients to those of the arguments that record them."""
     batch = value.ndim
     given = []
     for parameter, slope in parts:
-        if not is_tensor(parameter):
+        if not requires_gradient(parameter):
             continue
         slope = np.real(slope)
         while slope.ndim - batch > parameter.ndim:  # variances or one number in place of a matrix, or of a row

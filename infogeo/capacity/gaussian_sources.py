@@ -106,7 +106,8 @@ def gaussian_rate_distortion(
     Parameters
     ----------
     covariance : array, shape (..., n, n)
-        Covariance of the source; may be singular.
+        Covariance of the source; may be singular. A complex one is that of a circular complex source, whose rate has no
+        ½.
     distortion : array, shape (...,)
         Total mean squared error :math:`E\Vert X - \hat X\Vert^2` allowed.
     unit : {"nats", "bits"}
@@ -137,13 +138,15 @@ def gaussian_rate_distortion(
         raise ShapeError(
             f"covariance: found shape {shape}, wanted (..., n, n); for variances use reverse_water_filling"
         )
-    factors, _ = read_covariance("covariance", covariance, shape[-1], "component")
+    factors, given = read_covariance("covariance", covariance, shape[-1], "component")
     basis, singular, _ = np.linalg.svd(factors.root())
-    return _drained(singular**2, distortion, unit, basis)
+    return _drained(singular**2, distortion, unit, basis, halved=given.dtype.kind != "c")
 
 
-def _drained(v: FloatArray, distortion: ArrayLike, unit: Unit, basis: Matrix | None = None) -> ReverseWaterFilling:
-    scale = per_nat(unit) / 2
+def _drained(
+    v: FloatArray, distortion: ArrayLike, unit: Unit, basis: Matrix | None = None, *, halved: bool = True
+) -> ReverseWaterFilling:
+    scale = per_nat(unit) * (0.5 if halved else 1.0)
     allowed = as_float_array("distortion", distortion)
     not_negative("distortion", allowed, "a squared error")
     try:

@@ -39,6 +39,9 @@ UNRESOLVED = 0.25
 LEFT = 0.04
 """What the corrections leave, as a share of capacity less rate, up to ten samples for each direction; then less."""
 
+RANGE = (1e-120, 1e120)
+"""Deviations from the mean beyond these have squares and quotients that float64 cannot hold."""
+
 NEGLIGIBLE = 1e-3
 """Below this share of spurious gain they leave nothing, as with a linear map under stated noise."""
 
@@ -91,13 +94,14 @@ def linear_gaussian_capacity(
     y : array_like, shape (n, q)
         Outputs.
     groups : array_like, shape (n,), optional
-        The text of each token. Tokens of one text depend on each other, so folds take whole texts. By default every
-        row is independent.
+        The text of each token. Tokens of one text depend on each other, so folds take whole texts. Windows of one long
+        text depend on each other too: number stretches of many windows. By default every row is independent.
     noise : "residual", float, or array_like of shape (q,) or (q, q)
         The residual of the fit, or the variance, variances or covariance of noise that you state. Stated noise replaces
         the residual, which is then not noise but left out.
     power : float, optional
-        P, the largest sum of the variances of the input's components; by default that of the samples.
+        P, the largest sum of the variances of the input's components; by default that of the samples. The rate stays
+        that of the actual input, so that a smaller power than its own may give a capacity below it.
     shrinkage : "james_stein" or None
         None leaves the gains as fitted; then the capacity is too high where n is not far above p + q.
     components : int, optional
@@ -179,6 +183,8 @@ def linear_gaussian_capacity(
     stated = None if residual else read_noise("noise", noise, y.shape[1])
     total = None if power is None else read_power(power, 1.0)
 
+    for name, values in (("x", x), ("y", y)):
+        _check_range(name, values)
     messages: list[str] = []
     fold, folds = _folds(number, groups is not None, folds, messages)
     x_basis, x_share = _principal("x", x, components)
@@ -199,14 +205,14 @@ def linear_gaussian_capacity(
     quotients = np.array([part.rate / part.capacity if part.capacity > 0 else np.nan for part in parts])
     used = jackknife(whole.rate / whole.capacity if whole.capacity > 0 else np.nan, quotients)
     null, p_value = _null(u, v, covariance, whole.rate, number, groups is not None, permutations, generator)
-    _doubts(capacity, rate, unshrunk, factor, unit, messages)
     measured = float((u**2).sum()) / (len(u) - 1)
     spent = measured if total is None else total
+    _doubts(capacity, rate, unshrunk, factor, unit, spent >= measured, messages)
     left_out = x.shape[1] - u.shape[1]
     constraint = (
         f"variances of the {u.shape[1]} {'leading ' if components else ''}principal directions of the input sum to "
         f"{spent:.6g} at most{', as measured' if total is None else ''}"
-        + (f"; {left_out} others stay as they are" if left_out else "")
+        + (f"; {left_out} {'other stays as it is' if left_out == 1 else 'others stay as they are'}" if left_out else "")
     )
     if residual:
         left = float(((v - u @ np.linalg.lstsq(u, v, rcond=None)[0]) ** 2).sum()) / (len(u) - 1 - u.shape[1])
@@ -295,6 +301,17 @@ def _principal(name: str, values: FloatArray, components: int | None) -> tuple[F
     return np.asarray(basis[:, keep]), float(variances[keep].sum() / variances.sum())
 
 
+def _check_range(name: str, values: FloatArray) -> None:
+    """Raise if products of the deviations from the mean would overflow or vanish."""
+    with np.errstate(over="ignore"):
+        size = float(np.abs(values - values.mean(axis=0)).max())
+    if size != 0 and not RANGE[0] < size < RANGE[1]:
+        raise DomainError(
+            f"{name}: the largest deviation from the mean is {size:.4g}, wanted {RANGE[0]:g} to {RANGE[1]:g}, since "
+            "its square must be a number; rescale the samples"
+        )
+
+
 def _check_size(least: int, p: int, q: int, residual: bool) -> None:
     """Raise unless the fits that leave a fold out have degrees of freedom left."""
     wanted = p + q + 3 if residual else p + 3
@@ -348,9 +365,10 @@ def _null(
 
 
 def _doubts(
-    capacity: Jackknifed, rate: Jackknifed, unshrunk: Jackknifed, factor: float, unit: str, messages: list[str]
+    capacity: Jackknifed, rate: Jackknifed, unshrunk: Jackknifed, factor: float, unit: str, allowed: bool,
+    messages: list[str],
 ) -> None:
-    """Say what speaks against the numbers."""
+    """Say what speaks against the numbers; ``allowed``: whether the actual input keeps to the power."""
     if abs(capacity.correction) > LARGE * abs(capacity.value):
         messages.append(
             f"the jackknife took {factor * capacity.correction:.4g} {unit} off a capacity of "
@@ -363,7 +381,7 @@ def _doubts(
             "some directions that the samples do not tell whether they pass anything (the rate is not concerned); give "
             "more samples, or project with components= for a constraint that they support"
         )
-    if capacity.value < rate.value:
+    if allowed and capacity.value < rate.value:
         messages.append(
             f"the capacity came out below the rate ({factor * capacity.value:.4g} and {factor * rate.value:.4g} {unit})"
             ", by the error of both"

@@ -258,11 +258,15 @@ def rate_distortion_curve(
     >>> [(round(point.distortion, 4), round(point.rate, 4)) for point in curve]
     [(0.5, 0.0), (0.3333, 0.0817), (0.2, 0.2781), (0.0, 1.0)]
     """
+    try:
+        slopes = tuple(multipliers)
+    except TypeError:
+        raise ArgumentError(f"multipliers: found {multipliers!r}, wanted several slopes, such as [1.0, 2.0]") from None
     return tuple(
         rate_distortion(
             source, distortion, multiplier=s, solver=solver, tol=tol, max_iter=max_iter, strict=strict, unit=unit
         )
-        for s in multipliers
+        for s in slopes
     )
 
 

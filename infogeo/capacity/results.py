@@ -27,7 +27,7 @@ class CapacityResult(Result):
     """Information at ``input_probs``, so that the channel can carry it; what stands for the capacity."""
     upper: Any
     """No input law carries more (with a cost: none that costs no more). Both bounds are good to rounding, some 1e-16
-    nats, so that a narrow ``lower`` may lie above ``upper`` by as much."""
+    nats, so that ``lower`` may lie above ``upper`` by as much."""
     unit: Unit
     input_probs: Any
     """(..., n) the law at which ``lower`` is the information; not the only one where rows depend on each other."""
@@ -120,7 +120,10 @@ class LayerCapacity(Result):
 
     @property
     def utilization(self) -> float | None:
-        """Rate over capacity; None without a rate, NaN where the capacity is zero."""
+        """Rate over capacity; None without a rate, NaN where the capacity is zero.
+
+        It is above one where the input takes more power than the constraint allows.
+        """
         if self.rate is None:
             return None
         return self.rate / self.capacity if self.capacity > 0 else float("nan")

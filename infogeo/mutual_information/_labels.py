@@ -25,9 +25,12 @@ def as_codes(name: str, labels: Any) -> IntArray:
         )
     if array.size == 0:
         raise ShapeError(f"{name}: found shape {array.shape}, which holds no label")
-    if array.dtype.kind in "fc" and np.isnan(array).any():
-        where = tuple(int(i) for i in np.argwhere(np.isnan(array))[0])
-        raise DomainError(f"{name}: entry {where} is NaN, which is no label; leave those samples out")
+    if array.dtype.kind in "fcmM":
+        missing = np.isnat(array) if array.dtype.kind in "mM" else np.isnan(array)
+        if missing.any():
+            where = tuple(int(i) for i in np.argwhere(missing)[0])
+            shown = "NaT" if array.dtype.kind in "mM" else "NaN"
+            raise DomainError(f"{name}: entry {where} is {shown}, which is no label; leave those samples out")
     if array.dtype.kind == "O":
         return _codes_of_things(name, array)
     if array.ndim == 2 and array.shape[1] == 1:
@@ -47,6 +50,8 @@ def _as_labels(name: str, labels: Any) -> np.ndarray[Any, Any]:
             return things
     if isinstance(labels, str | bytes):
         raise ShapeError(f"{name}: found one string, wanted a sequence of labels; for its characters give list({name})")
+    if isinstance(labels, set | frozenset | dict):
+        raise ShapeError(f"{name}: found a {type(labels).__name__}, whose labels have no order; give a list or array")
     if not is_tensor(labels) and not isinstance(labels, list | tuple | np.ndarray) and hasattr(labels, "__iter__"):
         labels = labels if hasattr(labels, "__array__") else list(labels)
     return as_array(name, labels)

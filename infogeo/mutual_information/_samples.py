@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,6 +52,14 @@ def check_neighbors(k: int, n: int) -> int:
             f"k: found {k} with {n} samples; a sample has only {n - 1} others, so give more samples or k below {n}"
         )
     return k
+
+
+def check_options(transform: Any, search: Any) -> None:
+    """Raise unless the two are known, whatever the data; the error that a search or a scale would raise later."""
+    if transform not in (*get_args(Transform), None):
+        raise ArgumentError(f"transform: found {transform!r}, wanted 'standardize', 'normal_scores' or None")
+    if search not in ("tree", "pairs", None):
+        raise ArgumentError(f"search: found {search!r}, wanted 'tree', 'pairs' or None")
 
 
 def without_constants(x: FloatArray) -> FloatArray:
@@ -123,8 +131,6 @@ def on_one_scale(x: FloatArray, transform: Transform | None) -> tuple[FloatArray
         return standardized(x)
     if transform == "normal_scores":
         return standardized(normal_scores(x))
-    if transform is not None:
-        raise ArgumentError(f"transform: found {transform!r}, wanted 'standardize', 'normal_scores' or None")
     return standardized(x, scale=False)
 
 

@@ -20,6 +20,9 @@ from infogeo.mutual_information._samples import check_lengths, read_together, sa
 Correction = Literal["plug_in", "miller_madow", "grassberger", "chao_shen", "chao_wang_jost"]
 """How the three entropies are estimated from counts; named as in :func:`infogeo.estimate_entropy`."""
 
+MOST = 2.0**62
+"""Sums of counts below it are whole numbers of 64 bits."""
+
 Bins = int | ArrayLike | tuple[int | ArrayLike, int | ArrayLike]
 
 
@@ -95,6 +98,8 @@ def _table(x: Any) -> tuple[IntArray, IntArray, IntArray]:
         raise ShapeError(f"x: found shape {table.shape} and no y; give labels y, or a table of counts with two axes")
     if table.dtype.kind not in "iuf" or not np.isfinite(table).all() or (table != np.floor(table)).any():
         raise DomainError(f"x: a table without y holds whole counts, found dtype {table.dtype}; give labels y as well?")
+    if table.sum(dtype=np.float64) >= MOST:
+        raise DomainError(f"x: the counts sum to {table.sum(dtype=np.float64):.3g}, wanted less than {MOST:.3g}")
     if (table < 0).any():
         row, column = (int(i) for i in np.argwhere(table < 0)[0])
         raise DomainError(f"x: count ({row}, {column}) is {table[row, column]}; counts cannot be negative")
@@ -209,6 +214,8 @@ def _edges(name: str, x: FloatArray, bins: Any, strategy: str) -> list[FloatArra
             raise ArgumentError(f"bins: found {bins!r} for {name}, wanted a number, or three or more increasing edges")
         return [edges] * x.shape[1]
     count = check_count("bins", bins, 2)
+    if count > len(x):
+        raise DomainError(f"bins: found {count} for {name} and {len(x)} samples; take fewer bins than half the samples")
     if strategy == "quantile":
         return [np.unique(np.quantile(column, np.linspace(0, 1, count + 1))) for column in x.T]
     return [_equal_widths(column, count) for column in x.T]

@@ -15,6 +15,7 @@ from infogeo.mutual_information._neighbors import Search, neighborhoods
 from infogeo.mutual_information._samples import (
     Transform,
     check_neighbors,
+    check_options,
     read_together,
     say_constant,
     without_constants,
@@ -100,6 +101,7 @@ def conditional_mutual_information(
     x, y, z = (without_constants(a) for a in read_together(x=x, y=y, z=z))
     k = check_neighbors(k, len(x))
     check_count("threads", threads, 1)
+    check_options(transform, search)
     if say_constant(x=x, y=y):
         return 0.0
     known = z.shape[1] > 0
@@ -175,5 +177,5 @@ def gaussian_conditional_mutual_information(
     if bias_correction:
         n, (p, q, r) = len(x), (a.shape[1] for a in (x, y, z))
         volumes = volumes - np.array([volume_bias(n, d) for d in (r, p + r, q + r, p + q + r)])
-    say_spread(len(x) - z.shape[1], x.shape[1], y.shape[1])
+    say_spread(len(x), x.shape[1], y.shape[1], known=z.shape[1])
     return float(volumes[1] + volumes[2] - volumes[3] - volumes[0]) * scale

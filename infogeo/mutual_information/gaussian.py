@@ -88,15 +88,16 @@ def gaussian_mutual_information(
     return value * scale
 
 
-def say_spread(n: int, p: int, q: int) -> None:
-    """Warn if so few samples of so many columns say next to nothing."""
+def say_spread(n: int, p: int, q: int, *, known: int = 0) -> None:
+    """Warn if so few samples of so many columns, with others known, say next to nothing."""
     from scipy.special import polygamma
 
-    places = np.arange(1, q + 1)
-    spread = float(0.5 * np.sqrt((polygamma(1, (n - p - places) / 2) - polygamma(1, (n - places) / 2)).sum()))
+    left = n - known - np.arange(1, q + 1)
+    spread = float(0.5 * np.sqrt((polygamma(1, (left - p) / 2) - polygamma(1, left / 2)).sum()))
     if spread > SPREAD:
+        beside = f", {known} more being known," if known else ""
         warnings.warn(
-            f"few samples: the estimate from {n} samples of {p} and {q} columns has a standard deviation of "
+            f"few samples: the estimate from {n} samples of {p} and {q} columns{beside} has a standard deviation of "
             f"{spread:.2g} nats even if they are independent; give more samples, or fewer columns",
             EstimateWarning,
             stacklevel=3,
@@ -136,6 +137,11 @@ def log_volumes(arrays: dict[str, FloatArray], groups: Sequence[tuple[str, ...]]
         scaled[name] = z - z.mean(axis=0)
         # Samples at the typical size: one far sample says nothing about the digits of the others.
         slack[name] = 16 * float(np.sqrt(np.mean(rounding**2))) + len(z) * EPSILON
+        if slack[name] >= 1:
+            raise DomainError(
+                f"{name}: the numbers are so large beside their spread that hardly a digit of it is left in float64; "
+                "take off the large part where they are made, before they are rounded"
+            )
     n = len(z)
     # One triangular factor of all columns stands for the samples; those of the groups come from its columns.
     factor = np.linalg.qr(np.hstack(list(scaled.values())), mode="r") / np.sqrt(n - 1)
@@ -144,7 +150,9 @@ def log_volumes(arrays: dict[str, FloatArray], groups: Sequence[tuple[str, ...]]
     found = []
     for group in groups:
         diagonal = np.abs(np.diagonal(np.linalg.qr(np.hstack([part[name] for name in group]), mode="r")))
-        bad = np.flatnonzero(diagonal <= max(slack[name] for name in group))
+        # A column is known no better than those that it is compared with, which stand before it.
+        coarsest = np.maximum.accumulate([slack[name] for name in group])
+        bad = np.flatnonzero(diagonal <= np.repeat(coarsest, [arrays[name].shape[1] for name in group]))
         if len(bad):
             _refuse_collinear(int(bad[0]), group, scaled)
         found.append(np.log(diagonal).sum())

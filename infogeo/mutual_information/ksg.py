@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, check_count, random_generator
+from infogeo._checks import FloatArray, apart_from_data, check_count, random_generator
 from infogeo._units import Unit, per_nat
 from infogeo.errors import ArgumentError
 from infogeo.estimates import EstimateWarning
@@ -16,6 +16,7 @@ from infogeo.mutual_information._neighbors import Neighborhoods, Search, neighbo
 from infogeo.mutual_information._samples import (
     Transform,
     check_neighbors,
+    check_options,
     on_one_scale,
     read_together,
     say_constant,
@@ -80,7 +81,7 @@ def ksg_mutual_information(
         Normal noise of as many standard deviations is added to columns that hold equal numbers. There is rarely a
         need: ties are counted right without.
     rng : int or numpy.random.Generator, optional
-        For the noise.
+        For the noise, which is no part of the stream that the same seed gives.
     search : {"tree", "pairs"}, optional
         How neighbors are looked for; both give the same number. By default a tree up to six joint columns.
     threads : int
@@ -160,7 +161,7 @@ def comparable(
     arrays: list[FloatArray], transform: Transform | None, jitter: float | None, rng: Any
 ) -> tuple[list[FloatArray], FloatArray]:
     """Variables on one scale, and the coarsest rounding of each sample."""
-    generator = None if jitter is None else random_generator(rng)
+    generator = None if jitter is None else apart_from_data(random_generator(rng))
     scaled = [on_one_scale(with_noise(array, jitter, generator), transform) for array in arrays]
     rounding = scaled[0][1]
     for _, other in scaled[1:]:

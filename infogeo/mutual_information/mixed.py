@@ -17,6 +17,7 @@ from infogeo.mutual_information._neighbors import Search, count_within, neighbor
 from infogeo.mutual_information._samples import (
     Transform,
     check_lengths,
+    check_options,
     on_one_scale,
     read_samples,
     say_constant,
@@ -102,6 +103,7 @@ def mixed_mutual_information(
     if k >= n:
         raise ArgumentError(f"k: found {k} with {n} samples; give more samples or k below {n}")
     check_count("threads", threads, 1)
+    check_options(transform, search)
     found = search_for(search, y.shape[1])
     sizes = np.bincount(codes)
     if len(sizes) == 1:

@@ -114,6 +114,7 @@ def capacity_figure(table: CapacityTable, *, view: str) -> go.Figure:
         summary=(
             f"{what} in {table.unit} of {plural(len(parts), 'part')} of {plural(_count(items), 'block')}"
             f"{f', with {100 * table.level:g} % intervals' if known else ''}."
+            f"{' Solid lines are capacities, dotted ones rates.' if what != 'Capacity' else ''}"
         ),
         height=ROW * down + 130, min_width=270 * across + 60, max_width=340 * across + 60, caller="capacity_figure",
         margin={"t": 90, "b": 50},
@@ -213,7 +214,8 @@ def capacity_page(table: CapacityTable) -> str:
     data = script_json([{"figure": page_figure(one), "config": CONFIG} for one in figures])
     notes = "".join(f"<p class=\"note\">{html.escape(note)}</p>" for note in table.notes)
     return PAGE.format(
-        title=html.escape(f"Capacity of the model {table.source.model}"), summary=html.escape(table.summary()),
+        title=html.escape(f"Capacity of the model {table.source.model}"),
+        summary=html.escape(table.summary().removeprefix("CapacityTable of ")), level=f"{100 * table.level:g}",
         notes=notes, sections="\n".join(sections), table=_html_table(table), nonce=nonce,
         plotly=get_plotlyjs(), data=data, font=FONT, ink=INK, muted=MUTED, green=GREEN,
     )
@@ -243,7 +245,8 @@ td.words {{ color: {muted}; min-width: 220px; }}
 <p>{summary}</p>
 {notes}
 {sections}
-<section><h2>All rows</h2><div class="scroll">{table}</div></section>
+<section><h2>All rows</h2><p>Lower and upper are the ends of the {level} % intervals, utilization is rate over \
+capacity, and n counts tokens, contexts or windows.</p><div class="scroll">{table}</div></section>
 <script nonce="{nonce}">{plotly}</script>
 <script nonce="{nonce}">
 const figures = {data};

@@ -25,6 +25,7 @@ from infogeo_adapters.plots.style import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+FAINT = "rgba(89,99,110,0.45)"
 BY_LAYER = ((0.0, "#f0d9a8"), (0.25, "#e59b57"), (0.5, "#c4536a"), (0.75, "#7b3a86"), (1.0, "#26235c"))
 """Light to dark, so that the order of layers reads in print and without color vision."""
 AXES: dict[str, str] = {
@@ -71,7 +72,7 @@ def information_plane_figure(plane: InformationPlane | InformationPath) -> go.Fi
         column, row = which % columns, which // columns
         wide, high = (1 - 0.08 * (columns - 1)) / columns, (1 - 0.2 * (rows - 1)) / rows
         left, top = column * (wide + 0.08), 1 - row * (high + 0.2)
-        traces += _one_plane(p, end, showscale=which == 0)
+        traces += _one_plane(p, end, (700 * wide, 400 if rows == 1 else 230), showscale=which == 0)
         more_shapes, more_notes = _entropies(p, end)
         shapes += more_shapes
         notes += more_notes
@@ -95,7 +96,7 @@ def information_plane_figure(plane: InformationPlane | InformationPath) -> go.Fi
     )
 
 
-def _one_plane(p: InformationPlane, end: str, *, showscale: bool) -> list[Any]:
+def _one_plane(p: InformationPlane, end: str, pixels: tuple[float, float], *, showscale: bool) -> list[Any]:
     go = graph_objects("information_plane_figure")
     output = p.output_information
     x, y = (np.asarray(p.layers, dtype=float), p.input_information) if output is None else (p.input_information, output)
@@ -104,10 +105,10 @@ def _one_plane(p: InformationPlane, end: str, *, showscale: bool) -> list[Any]:
     axes = {"xaxis": f"x{end}", "yaxis": f"y{end}", "showlegend": False}
     return [
         go.Scatter(x=rounded_values(x), y=rounded_values(y), mode="lines", hoverinfo="skip", **axes,
-                   line={"color": "rgba(89,99,110,0.45)", "width": 1.5}),
+                   line={"color": FAINT, "width": 1.5}),
         go.Scatter(
             x=rounded_values(x), y=rounded_values(y), mode="markers+text", text=[str(i) for i in p.layers],
-            textposition="top right", textfont={"size": SMALL, "color": INK},
+            textposition=_beside(x, y, bars_x, bars_y, pixels), textfont={"size": SMALL, "color": INK},
             error_x=_bars(x, bars_x), error_y=_bars(y, bars_y),
             customdata=_plane_hover(p), hovertemplate="%{customdata}<extra></extra>", **axes,
             marker={"color": list(p.layers), "colorscale": list(BY_LAYER), "cmin": 0, "cmax": depth, "size": 10,
@@ -115,6 +116,31 @@ def _one_plane(p: InformationPlane, end: str, *, showscale: bool) -> list[Any]:
                     "colorbar": color_bar("layer", {"tickvals": _layer_ticks(depth)})},
         ),
     ]
+
+
+PLACES = {"top right": (11, 11), "top left": (-11, 11), "bottom right": (11, -11), "bottom left": (-11, -11),
+          "middle right": (15, 0), "middle left": (-15, 0), "top center": (0, 15), "bottom center": (0, -15)}
+"""Where a number may stand beside its point, and the pixels from one to the other."""
+
+
+def _beside(
+    x: FloatArray, y: FloatArray, bars_x: FloatArray | None, bars_y: FloatArray | None, pixels: tuple[float, float]
+) -> list[str]:
+    """For each point the first place of its number that is free, or the one farthest from other points and numbers."""
+    at = np.empty((len(x), 2))
+    for axis, (values, bars, size) in enumerate(zip((x, y), (bars_x, bars_y), pixels, strict=True)):
+        ends = values if bars is None else bars
+        at[:, axis] = values / max(float(np.ptp(ends)), 1e-12) * size
+    places, numbers = list(PLACES), np.empty((0, 2))
+    chosen = []
+    for i, point in enumerate(at):
+        others = np.vstack([np.delete(at, i, axis=0), numbers])
+        free = [14.0 if not len(others) else min(14.0, float(np.hypot(*(others - point - PLACES[place]).T).min()))
+                for place in places]
+        best = int(np.argmax(free))
+        chosen.append(places[best])
+        numbers = np.vstack([numbers, point + PLACES[places[best]]])
+    return chosen
 
 
 def _layer_ticks(depth: int) -> list[int]:
@@ -202,7 +228,7 @@ def _named_ends(words: tuple[str, ...], x: FloatArray, y: FloatArray) -> tuple[l
     )
     unit_x, unit_y = (max(high_x - low_x, 1e-9) / (WIDTH - 130), max(high_y - low_y, 1e-9) / (HEIGHT - 60))
     ends_x, ends_y = x[-1] / unit_x, y[-1] / unit_y
-    taken = [(a - 7, a + 7, b) for a, b in zip(ends_x[seen[-1]].tolist(), ends_y[seen[-1]].tolist(), strict=True)]
+    taken = [(a - 6, a + 6, b) for a, b in zip((x[seen] / unit_x).tolist(), (y[seen] / unit_y).tolist(), strict=True)]
     at_x, at_y, text = [], [], []
     leader_x: list[float | None] = []
     leader_y: list[float | None] = []
@@ -242,7 +268,7 @@ def _bars(values: FloatArray, ends: FloatArray | None) -> dict[str, Any] | None:
     if ends is None:
         return None
     return {"type": "data", "symmetric": False, "array": rounded_values(ends[:, 1] - values),
-            "arrayminus": rounded_values(values - ends[:, 0]), "thickness": 1, "width": 0, "color": MUTED}
+            "arrayminus": rounded_values(values - ends[:, 0]), "thickness": 1, "width": 0, "color": FAINT}
 
 
 def _plane_hover(plane: InformationPlane) -> list[str]:
@@ -276,9 +302,9 @@ def _entropies(plane: InformationPlane, end: str) -> tuple[list[dict[str, Any]],
         refs = {f"{axis}ref": f"{axis}{end}", f"{other}ref": f"{other}{end} domain"}
         shapes.append({"type": "line", f"{axis}0": entropy, f"{axis}1": entropy, f"{other}0": 0, f"{other}1": 1, **refs,
                        "line": {"color": MUTED, "width": 1, "dash": "dash"}})
-        notes.append({axis: entropy, other: 1, **refs, "showarrow": False, "text": label(f"H({name})", None),
-                      "font": {"size": SMALL, "color": MUTED}, "xanchor": "right",
-                      "yanchor": "top" if axis == "x" else "bottom", "xshift": -3})
+        notes.append({axis: entropy, other: 0 if axis == "x" else 1, **refs, "showarrow": False, "xanchor": "right",
+                      "text": label(f"H({name})", None), "font": {"size": SMALL, "color": MUTED}, "yanchor": "bottom",
+                      "xshift": -3})
     return shapes, notes
 
 

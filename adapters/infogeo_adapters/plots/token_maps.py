@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+UNITS = {"Jensen–Shannon": " (root of nats)", "Bhattacharyya": " (nats)", "Fisher–Rao": " (radians)",
+         "Wasserstein-1": " (of probabilities)"}
+"""Of the divergences, as axis titles say them."""
+
+
 def token_information_figure(information: TokenInformation) -> go.Figure:
     """Information between the vectors of each two tokens (left) and the attention weights (right), dark = much.
 
@@ -55,6 +60,7 @@ def token_information_figure(information: TokenInformation) -> go.Figure:
     for k, (values, bar, low) in enumerate(maps):
         left = 0.56 * k
         end = "" if k == 0 else "2"
+        down, across = ("from token", "to token") if k else (label(f"{s} of token", None) for s in information.sides)
         traces.append(go.Heatmap(
             z=np.where(np.isfinite(values), values, np.nan).astype(np.float32), x=places, y=places,
             colorscale=list(CLOSE), xgap=1, ygap=1, customdata=pairs, zmin=low, hoverongaps=False,
@@ -63,9 +69,9 @@ def token_information_figure(information: TokenInformation) -> go.Figure:
             colorbar={**color_bar("", {}), "x": left + width + 0.01, "xanchor": "left", "len": 1.0},
         ))
         layout[f"xaxis{end}"] = {**ticks, "tickangle": -60, "domain": [left, left + width], "anchor": f"y{end}",
-                                 "range": [0.5, n + 0.5]}
+                                 "range": [0.5, n + 0.5], "title": {"text": across}}
         layout[f"yaxis{end}"] = {**ticks, "anchor": f"x{end}", "range": [n + 0.5, 0.5],
-                                 "showticklabels": k == 0}
+                                 "showticklabels": k == 0, "title": {"text": down}}
         titles.append({"x": left, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom",
                        "showarrow": False, "font": {"size": SMALL, "color": INK},
                        "text": label(capital(bar) if k == 0 else f"Attention weight, {head}", None)})
@@ -152,7 +158,7 @@ def information_scatter_figure(scatter: InformationScatter) -> go.Figure:
             hovertemplate="%{customdata}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
         ))
         layout[f"xaxis{end}"] = {"domain": x_domain, "anchor": f"y{end}", "nticks": 5,
-                                 "title": {"text": f"{label(name, None)} distance", "standoff": 4}}
+                                 "title": {"text": f"{label(name, None)} distance{UNITS[name]}", "standoff": 8}}
         layout[f"yaxis{end}"] = {"domain": y_domain, "anchor": f"x{end}",
                                  "title": {"text": f"information ({scatter.unit})" if column == 0 else ""}}
         notes.append({
