@@ -22,7 +22,7 @@ from infogeo.mutual_information._samples import (
 )
 from infogeo.mutual_information._tensors import to_host
 from infogeo.mutual_information.gaussian import check_samples, log_volumes, normal_information, say_spread, volume_bias
-from infogeo.mutual_information.ksg import comparable, doubts
+from infogeo.mutual_information.ksg import comparable, doubts, squeezed
 
 
 def conditional_mutual_information(
@@ -112,7 +112,8 @@ def conditional_mutual_information(
 
     last = digamma(found.counts[2] + 1) if known else digamma(len(x))
     value = float(np.mean(digamma(found.joint) + last - digamma(found.counts[0] + 1) - digamma(found.counts[1] + 1)))
-    for doubt in doubts(found, value, k, 1, wide=transform is not None):
+    squeeze = squeezed(transform, x=x, y=y, **({"z": z} if known else {}))
+    for doubt in [*doubts(found, value, k, 1, wide=transform is not None), *squeeze]:
         warnings.warn(doubt, EstimateWarning, stacklevel=2)
     return value * scale
 

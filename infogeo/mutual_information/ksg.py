@@ -34,6 +34,9 @@ TIED = 0.1
 NEAR = 1.5
 """How near, in nats, to the largest possible estimate is said."""
 
+SQUEEZED = 0.1
+"""Standard deviations that the middle half of a column spans (1.35 for a normal one) below which it is said."""
+
 REPEATED = 0.5
 """Share of samples with k others at their own place from which it is said."""
 
@@ -106,8 +109,8 @@ def ksg_mutual_information(
     -----
     EstimateWarning
         If x or y is constant (the estimate is 0), half of the samples have k others at their own place, the estimate
-        is within 1.5 nats of the largest that n samples can show (as for y = x, where the information is infinite), or
-        the neighbors are half a standard deviation away.
+        is within 1.5 nats of the largest that n samples can show (as for y = x, where the information is infinite),
+        the neighbors are half a standard deviation away, or a few far samples make the standard deviation of a column.
 
     Notes
     -----
@@ -152,9 +155,27 @@ def ksg_mutual_information(
     )  # fmt: skip
     terms = ksg_terms(found, k, variant)
     value = float(terms.mean())
-    for doubt in doubts(found, value, k, variant, wide=transform is not None):
+    for doubt in [*doubts(found, value, k, variant, wide=transform is not None), *squeezed(transform, x=x, y=y)]:
         warnings.warn(doubt, EstimateWarning, stacklevel=2)
     return value * scale
+
+
+def squeezed(transform: Transform | None, **arrays: FloatArray) -> list[str]:
+    """What a standard deviation made by a few far samples does to the scale of all others, where it does."""
+    if transform != "standardize":
+        return []
+    said = []
+    for name, array in arrays.items():
+        low, high = np.quantile(array, [0.25, 0.75], axis=0)
+        spans = high - low
+        bad = np.flatnonzero((spans > 0) & (spans < SQUEEZED))
+        if len(bad):
+            said.append(
+                f"{name}: the middle half of column {bad[0]} spans {spans[bad[0]]:.2g} of its standard deviations, "
+                "which a few far samples make: at that scale the column hardly counts, and the estimate is too small; "
+                "use transform='normal_scores'"
+            )
+    return said
 
 
 def comparable(
