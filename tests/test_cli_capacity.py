@@ -559,6 +559,8 @@ def test_a_file_and_stdin(capsys: Capture, folder: str, tmp_path: Path, monkeypa
     (["", ], "an empty text"),
     (["--file", "no such file"], "cannot be read"),
     ([TEXT, "--out", "absent/x.csv"], "there is no folder"),
+    ([TEXT, "--checkpoint", "absent/x.jsonl"], "there is no folder"),
+    ([TEXT, "--noise", "loud"], "noise: found 'loud', wanted a signal-to-noise ratio in decibels or one of"),
 ])  # fmt: skip
 def test_errors_come_before_the_model_is_loaded(
     capsys: Capture, args: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

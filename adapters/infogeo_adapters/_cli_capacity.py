@@ -98,7 +98,9 @@ def capacity(
       infogeo capacity --background --out capacity.html
       infogeo capacity --file story.txt --model minilm --view linear_gaussian --part block --json
     """
+    from infogeo_adapters._capacity_views import read_noise
     from infogeo_adapters.capacity import measure_capacity
+    from infogeo_adapters.files import check_graph_file
     from infogeo_adapters.progress import progress_bar
 
     whole = _text(text, file, background)
@@ -111,6 +113,9 @@ def capacity(
             raise click.UsageError(f"{option} goes with --view {' or '.join(needs)}")
     if out is not None:
         _check_out(out)
+    if options["checkpoint"] is not None:
+        check_graph_file(options["checkpoint"], format="json")  # whether a file can be written there
+    read_noise(options["noise"])
     say = teller(quiet)
     model = open_model(options, say)
     say("measuring the capacity of its blocks")

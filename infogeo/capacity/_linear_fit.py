@@ -150,6 +150,11 @@ class Jackknifed(NamedTuple):
     correction: float
     """What the jackknife took off."""
 
+    @property
+    def uncertainty(self) -> float:
+        """Standard error, and half of what was taken off, added in squares."""
+        return float(np.hypot(self.error, self.correction / 2))
+
 
 def jackknife(whole: float, parts: FloatArray) -> Jackknifed:
     """From the estimate of all samples and those (K,) that leave one of K folds out."""

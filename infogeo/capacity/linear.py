@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -166,97 +167,183 @@ def linear_gaussian_capacity(
     True
     """
     factor = per_nat(unit)
+    level, permutations = check_level(level), check_count("permutations", permutations, 0)
+    if shrinkage not in ("james_stein", None):
+        raise ArgumentError(f"shrinkage: found {shrinkage!r}, wanted 'james_stein' or None")
+    generator = random_generator(rng)
+    messages: list[str] = []
+    data = _prepared(x, y, groups, noise, power, components, folds, messages)
+    found = _estimated(data, level, shrink=shrinkage is not None)
+    null, p_value = _null(data, found.whole.rate, permutations, generator)
+    _doubts(found, factor, unit, data.spent >= data.measured, messages)
+    return LayerCapacity(
+        view="linear_gaussian",
+        capacity=factor * found.capacity.value,
+        rate=factor * found.rate.value,
+        capacity_interval=(factor * (found.capacity.value - found.t * found.capacity_half), factor * found.highest),
+        rate_interval=_around(factor * found.rate.value, factor * found.t * found.rate.uncertainty),
+        level=level,
+        unit=unit,
+        noise=data.say_noise(noise),
+        constraint=data.say_constraint(measured=power is None, leading=components is not None),
+        n=len(data.u),
+        bias=factor * (found.whole.plug_in_capacity - found.capacity.value),
+        null=None if null is None else factor * null,
+        p_value=p_value,
+        warnings=warn_all(messages, stacklevel=2),
+        details={
+            "groups": int(data.number.max()) + 1,
+            "folds": data.folds,
+            "input_rank": data.u.shape[1],
+            "output_rank": data.v.shape[1],
+            "components": components,
+            "input_variance_kept": data.input_share,
+            "power": data.spent,
+            "shrinkage": shrinkage,
+            "permutations": permutations,
+            **found.details(factor),
+        },
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Prepared:
+    """Samples along the principal directions that count, with the noise and the power on them."""
+
+    u: FloatArray
+    """(n, r) input, centered."""
+    v: FloatArray
+    """(n, s) output, centered."""
+    number: IntArray
+    """(n,) group of each sample."""
+    grouped: bool
+    fold: IntArray
+    """(n,)"""
+    folds: int
+    stated: FloatArray | None
+    """(q, q) noise as it was given, None for the residual."""
+    noise: FloatArray | None
+    """(s, s) the same along the directions of ``v``."""
+    total: float | None
+    """The power given, None for the measured one."""
+    input_share: float
+    """Of the variance of the input, how much the directions of ``u`` hold."""
+    left_out: int
+    """Directions of the input that are not in ``u``."""
+
+    @property
+    def measured(self) -> float:
+        """Variance of the input, summed over its directions."""
+        return float((self.u**2).sum()) / (len(self.u) - 1)
+
+    @property
+    def spent(self) -> float:
+        """The power allowed."""
+        return self.measured if self.total is None else self.total
+
+    def say_noise(self, given: Any) -> str:
+        """The noise in words and numbers."""
+        if self.stated is not None:
+            return say_noise(given, self.stated)
+        n, r = self.u.shape
+        left = float(((self.v - self.u @ np.linalg.lstsq(self.u, self.v, rcond=None)[0]) ** 2).sum()) / (n - 1 - r)
+        return f"residual of the linear fit, total variance {left:.6g} in {self.v.shape[1]} directions"
+
+    def say_constraint(self, *, measured: bool, leading: bool) -> str:
+        """The input constraint in words and numbers."""
+        rest = "other stays as it is" if self.left_out == 1 else "others stay as they are"
+        return (
+            f"variances of the {self.u.shape[1]} {'leading ' if leading else ''}principal directions of the input sum "
+            f"to {self.spent:.6g} at most{', as measured' if measured else ''}"
+            + (f"; {self.left_out} {rest}" if self.left_out else "")
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Estimated:
+    """What the fits to all samples, and to all but one fold, come to; in nats."""
+
+    whole: Fit
+    capacity: Jackknifed
+    capacity_half: float
+    """Half the width of its interval, in units of Student's quantile."""
+    difference: float
+    """Of the two shrunk estimates."""
+    unshrunk: Jackknifed
+    rate: Jackknifed
+    utilization: Jackknifed
+    t: float
+    """Student's quantile."""
+
+    @property
+    def highest(self) -> float:
+        """Upper end of the interval of the capacity."""
+        return max(
+            self.capacity.value + self.t * self.capacity_half, self.unshrunk.value + self.t * self.unshrunk.error
+        )
+
+    def details(self, factor: float) -> dict[str, Any]:
+        """Numbers of the method, in a unit."""
+        return {
+            "directions_kept": self.whole.kept,
+            "spurious_share": self.whole.spurious,
+            "plug_in_capacity": factor * self.whole.plug_in_capacity,
+            "plug_in_rate": factor * self.whole.plug_in_rate,
+            "rate_bias": factor * (self.whole.plug_in_rate - self.rate.value),
+            "capacity_jackknife_correction": factor * self.capacity.correction,
+            "rate_jackknife_correction": factor * self.rate.correction,
+            "capacity_standard_error": factor * self.capacity.error,
+            "rate_standard_error": factor * self.rate.error,
+            "difference_of_shrunk_estimates": factor * self.difference,
+            "unshrunk_capacity": factor * self.unshrunk.value,
+            "utilization_interval": _around(self.utilization.value, self.t * self.utilization.uncertainty),
+        }
+
+
+def _prepared(
+    x: ArrayLike, y: ArrayLike, groups: ArrayLike | None, noise: Any, power: float | None, components: int | None,
+    folds: int, messages: list[str],
+) -> _Prepared:
+    """Arguments checked, samples turned to the directions that count."""
     x, y = read_samples("x", x), read_samples("y", y)
     if len(x) != len(y):
         raise ShapeError(f"x and y: found {len(x)} and {len(y)} samples, wanted one output for each input")
     number = read_groups(groups, len(x))
-    level, folds = check_level(level), check_count("folds", folds, 2)
-    permutations = check_count("permutations", permutations, 0)
-    if shrinkage not in ("james_stein", None):
-        raise ArgumentError(f"shrinkage: found {shrinkage!r}, wanted 'james_stein' or None")
+    folds = check_count("folds", folds, 2)
     if components is not None:
         components = check_count("components", components, 1)
-    generator = random_generator(rng)
     residual = isinstance(noise, str)
     if residual and noise != "residual":
         raise ArgumentError(f"noise: found {noise!r}, wanted 'residual' or stated variances")
     stated = None if residual else read_noise("noise", noise, y.shape[1])
     total = None if power is None else read_power(power, 1.0)
-
     for name, values in (("x", x), ("y", y)):
         _check_range(name, values)
-    messages: list[str] = []
     fold, folds = _folds(number, groups is not None, folds, messages)
-    x_basis, x_share = _principal("x", x, components)
+    x_basis, share = _principal("x", x, components)
     y_basis = np.eye(y.shape[1]) if stated is not None and components is None else _principal("y", y, components)[0]
-    covariance = None if stated is None else y_basis.T @ stated @ y_basis
     u, v = (x - x.mean(axis=0)) @ x_basis, (y - y.mean(axis=0)) @ y_basis
     _check_size(len(u) - int(np.bincount(fold).max()), u.shape[1], v.shape[1], residual)
     if residual:
         _check_residual(u, v)
-    whole, parts = fits_by_fold(u, v, fold, covariance, total, shrink=shrinkage is not None)
-
-    capacity, capacity_half, two = _capacity(whole, parts, (u.shape[1] + v.shape[1]) / len(u))
-    unshrunk = jackknife(whole.unshrunk, np.array([part.unshrunk for part in parts]))
-    rate = jackknife(whole.rate, np.array([part.rate for part in parts]))
-    t = t_quantile(level, folds - 1)
-    highest = max(capacity.value + t * capacity_half, unshrunk.value + t * unshrunk.error)
-    rate_half = float(np.hypot(rate.error, rate.correction / 2))
-    quotients = np.array([part.rate / part.capacity if part.capacity > 0 else np.nan for part in parts])
-    used = jackknife(whole.rate / whole.capacity if whole.capacity > 0 else np.nan, quotients)
-    null, p_value = _null(u, v, covariance, whole.rate, number, groups is not None, permutations, generator)
-    measured = float((u**2).sum()) / (len(u) - 1)
-    spent = measured if total is None else total
-    _doubts(capacity, rate, unshrunk, factor, unit, spent >= measured, messages)
-    left_out = x.shape[1] - u.shape[1]
-    constraint = (
-        f"variances of the {u.shape[1]} {'leading ' if components else ''}principal directions of the input sum to "
-        f"{spent:.6g} at most{', as measured' if total is None else ''}"
-        + (f"; {left_out} {'other stays as it is' if left_out == 1 else 'others stay as they are'}" if left_out else "")
+    return _Prepared(
+        u=u, v=v, number=number, grouped=groups is not None, fold=fold, folds=folds, stated=stated,
+        noise=None if stated is None else y_basis.T @ stated @ y_basis, total=total, input_share=share,
+        left_out=x.shape[1] - u.shape[1],
     )
-    if residual:
-        left = float(((v - u @ np.linalg.lstsq(u, v, rcond=None)[0]) ** 2).sum()) / (len(u) - 1 - u.shape[1])
-        said = f"residual of the linear fit, total variance {left:.6g} in {v.shape[1]} directions"
-    else:
-        said = say_noise(noise, stated if stated is not None else y_basis)
-    return LayerCapacity(
-        view="linear_gaussian",
-        capacity=factor * capacity.value,
-        rate=factor * rate.value,
-        capacity_interval=(factor * (capacity.value - t * capacity_half), factor * highest),
-        rate_interval=_around(factor * rate.value, factor * t * rate_half),
-        level=level,
-        unit=unit,
-        noise=said,
-        constraint=constraint,
-        n=len(x),
-        bias=factor * (whole.plug_in_capacity - capacity.value),
-        null=None if null is None else factor * null,
-        p_value=p_value,
-        warnings=warn_all(messages, stacklevel=2),
-        details={
-            "groups": int(number.max()) + 1,
-            "folds": folds,
-            "input_rank": u.shape[1],
-            "output_rank": v.shape[1],
-            "components": components,
-            "input_variance_kept": x_share,
-            "power": spent,
-            "shrinkage": shrinkage,
-            "directions_kept": whole.kept,
-            "spurious_share": whole.spurious,
-            "plug_in_capacity": factor * whole.plug_in_capacity,
-            "plug_in_rate": factor * whole.plug_in_rate,
-            "rate_bias": factor * (whole.plug_in_rate - rate.value),
-            "capacity_jackknife_correction": factor * capacity.correction,
-            "rate_jackknife_correction": factor * rate.correction,
-            "capacity_standard_error": factor * capacity.error,
-            "rate_standard_error": factor * rate.error,
-            "difference_of_shrunk_estimates": factor * two,
-            "unshrunk_capacity": factor * unshrunk.value,
-            "utilization_interval": _around(used.value, t * float(np.hypot(used.error, used.correction / 2))),
-            "permutations": permutations,
-        },
+
+
+def _estimated(data: _Prepared, level: float, *, shrink: bool) -> _Estimated:
+    """Fits to all samples and to all but one fold, jackknifed."""
+    whole, parts = fits_by_fold(data.u, data.v, data.fold, data.noise, data.total, shrink=shrink)
+    capacity, half, difference = _capacity(whole, parts, (data.u.shape[1] + data.v.shape[1]) / len(data.u))
+    quotients = np.array([part.rate / part.capacity if part.capacity > 0 else np.nan for part in parts])
+    return _Estimated(
+        whole=whole, capacity=capacity, capacity_half=half, difference=difference,
+        unshrunk=jackknife(whole.unshrunk, np.array([part.unshrunk for part in parts])),
+        rate=jackknife(whole.rate, np.array([part.rate for part in parts])),
+        utilization=jackknife(whole.rate / whole.capacity if whole.capacity > 0 else np.nan, quotients),
+        t=t_quantile(level, data.folds - 1),
     )
 
 
@@ -337,38 +424,29 @@ def _check_residual(u: FloatArray, v: FloatArray) -> None:
 
 
 def _null(
-    u: FloatArray,
-    v: FloatArray,
-    noise: FloatArray | None,
-    observed: float,
-    number: IntArray,
-    grouped: bool,
-    permutations: int,
-    rng: np.random.Generator,
+    data: _Prepared, observed: float, permutations: int, rng: np.random.Generator
 ) -> tuple[float | None, float | None]:
     """Mean rate under shuffles, in nats, and the share of them at least as high as the one observed."""
     if not permutations:
         return None, None
-    n = len(u)
-    if grouped:
-        by_group = np.argsort(number, kind="stable")
+    u, v, n = data.u, data.v, len(data.u)
+    if data.grouped:
+        by_group = np.argsort(data.number, kind="stable")
         u, v = u[by_group], v[by_group]
-        longest = int(np.bincount(number).max())
+        longest = int(np.bincount(data.number).max())
         if 2 * longest >= n:
             raise ArgumentError("permutations: one group holds half the samples; rotations need several groups")
         shifts = rng.integers(longest, n - longest + 1, size=permutations)
         orders = [np.roll(np.arange(n), shift) for shift in shifts]
     else:
         orders = [rng.permutation(n) for _ in range(permutations)]
-    rates = np.array([rate_of_shuffled(u, v, noise, order) for order in orders])
+    rates = np.array([rate_of_shuffled(u, v, data.noise, order) for order in orders])
     return float(rates.mean()), (1 + int((rates >= observed).sum())) / (1 + permutations)
 
 
-def _doubts(
-    capacity: Jackknifed, rate: Jackknifed, unshrunk: Jackknifed, factor: float, unit: str, allowed: bool,
-    messages: list[str],
-) -> None:
+def _doubts(found: _Estimated, factor: float, unit: str, allowed: bool, messages: list[str]) -> None:
     """Say what speaks against the numbers; ``allowed``: whether the actual input keeps to the power."""
+    capacity, rate, unshrunk = found.capacity, found.rate, found.unshrunk
     if abs(capacity.correction) > LARGE * abs(capacity.value):
         messages.append(
             f"the jackknife took {factor * capacity.correction:.4g} {unit} off a capacity of "
