@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from infogeo_adapters._neural_bounds import NeuralBound as NeuralBound
     from infogeo_adapters.analysis import SentenceAnalysis as SentenceAnalysis
     from infogeo_adapters.analysis import analyze as analyze
     from infogeo_adapters.capacity import CapacityTable as CapacityTable
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from infogeo_adapters.information_plane import model_information_plane as model_information_plane
     from infogeo_adapters.information_plane import words_on_plane as words_on_plane
     from infogeo_adapters.networkx import to_networkx as to_networkx
-    from infogeo_adapters.neural_information import NeuralBound as NeuralBound
     from infogeo_adapters.neural_information import NeuralInformation as NeuralInformation
     from infogeo_adapters.neural_information import neural_mutual_information as neural_mutual_information
     from infogeo_adapters.probing import probe_information as probe_information
@@ -64,7 +64,7 @@ _HOME = {
     "InformationScatter": "token_divergences",
     "LanguageModel": "transformers.loading",
     "NaturalGradient": "fisher",
-    "NeuralBound": "neural_information",
+    "NeuralBound": "_neural_bounds",
     "NeuralInformation": "neural_information",
     "PartJacobians": "transformers.part_jacobians",
     "SentenceAnalysis": "analysis",
