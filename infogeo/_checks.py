@@ -152,11 +152,12 @@ def group_numbers(groups: Any, n: int) -> IntArray:
         return np.arange(n)
     named = as_array("groups", groups)
     if named.shape != (n,):
-        raise ShapeError(f"groups: found shape {named.shape}, wanted ({n},), one group for each sample")
+        raise ShapeError(f"groups: found shape {named.shape}, wanted ({n},), one for each sample")
     if named.dtype.kind not in "iubfSU":
-        raise DomainError(f"groups: found dtype {named.dtype}, wanted numbers or strings")
-    if named.dtype.kind == "f" and np.isnan(named).any():
-        raise DomainError("groups: found NaN, which names no group")
+        raise DomainError(f"groups: found dtype {named.dtype}, wanted whole numbers or strings")
+    if named.dtype.kind == "f" and (named != np.floor(named)).any():
+        odd = named[np.flatnonzero(named != np.floor(named))[0]]
+        raise DomainError(f"groups: found {odd}, which names no group; wanted whole numbers or strings")
     return np.asarray(np.unique(named, return_inverse=True)[1], dtype=np.int64)
 
 
@@ -248,6 +249,14 @@ def sum_tolerance(dtype: np.dtype[Any]) -> float:
 def rounding_of_sums(epsilon: float) -> float:
     """The tolerance of :func:`sum_tolerance` for a machine epsilon."""
     return min(max(1e-9, 32 * epsilon), 0.008)
+
+
+def input_tolerance(value: Any) -> float:
+    """The tolerance of :func:`sum_tolerance` for the number format of what was given, an array or a tensor."""
+    if not is_tensor(value):
+        return sum_tolerance(np.asarray(value).dtype)
+    floating = value.dtype.is_floating_point
+    return rounding_of_sums(float(namespace(value).finfo(value.dtype).eps)) if floating else 1e-9
 
 
 def check_sums(name: str, total: Array, tolerance: float, *, logarithms: str = "Categorical.from_logits") -> None:

@@ -61,16 +61,6 @@ def read_variable(value: Any, name: str, n: int) -> Variable:
     return Variable(name, None, vectors.reshape(n, -1))
 
 
-def read_groups(groups: Any, n: int) -> IntArray:
-    """The group of each sample, numbered from 0; each sample its own by default."""
-    if groups is None:
-        return np.arange(n)
-    array = as_array("groups", groups)
-    if array.shape != (n,):
-        raise ShapeError(f"groups: found shape {array.shape}, wanted ({n},), one for each sample")
-    return np.unique(array, return_inverse=True)[1].astype(np.int64)
-
-
 def read_blocks(
     group_of: IntArray, most: int, level: float | None, rng: np.random.Generator
 ) -> IntArray | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from infogeo._arrays import Array, detached, is_tensor, namespace, to_numpy
-from infogeo._checks import as_floats, check_number, rounding_of_sums, sum_tolerance
+from infogeo._checks import as_floats, check_number
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 
 CONSTANT = 1e-14
@@ -18,14 +18,6 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 NEAR_ONE = 0.1
 """Orders closer to one than this are computed by a formula in which nothing cancels there."""
-
-
-def input_tolerance(value: Any) -> float:
-    """How far sums of numbers of the dtype that was given may be off by rounding alone."""
-    if not is_tensor(value):
-        return sum_tolerance(np.asarray(value).dtype)
-    floating = value.dtype.is_floating_point
-    return rounding_of_sums(float(namespace(value).finfo(value.dtype).eps)) if floating else 1e-9
 
 
 def check_order(alpha: float) -> float:

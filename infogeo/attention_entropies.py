@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infogeo._arrays import Array, detached, is_tensor, like, namespace, to_numpy
-from infogeo._checks import as_floats, as_int_array, beside, check_broadcast, together
-from infogeo._spectra import entr, first_bad, input_tolerance, matrices, positive_number
+from infogeo._checks import as_floats, as_int_array, beside, check_broadcast, input_tolerance, together
+from infogeo._spectra import entr, first_bad, matrices, positive_number
 from infogeo._units import Unit, per_nat
 from infogeo.errors import DomainError, ShapeError
 

@@ -10,9 +10,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infogeo._checks import FloatArray, apart_from_data, check_count, check_number, frozen, random_generator
+from infogeo._checks import (
+    FloatArray,
+    apart_from_data,
+    check_count,
+    check_number,
+    frozen,
+    group_numbers,
+    random_generator,
+)
 from infogeo._plane_estimators import Measured, label_entropy
-from infogeo._plane_input import leading, read_blocks, read_groups, read_layers, read_variable
+from infogeo._plane_input import leading, read_blocks, read_layers, read_variable
 from infogeo._plane_methods import MEANING, cautions, choose
 from infogeo._units import Unit, per_nat
 from infogeo.errors import ArgumentError, DomainError, ShapeError
@@ -294,7 +302,7 @@ def information_plane(
     sigma = _read_noise(noise, noise_scale)
     if sigma is not None:
         generator = apart_from_data(generator)
-    group_of = read_groups(groups, n)
+    group_of = group_numbers(groups, n)
     block_of = read_blocks(group_of, blocks, level, generator)
     if components is not None:
         states = [leading(t, components, i) for t, i in zip(states, numbered, strict=True)]

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from infogeo._arrays import Array, cholesky, detached, namespace, to_numpy
-from infogeo._checks import check_broadcast, together
+from infogeo._checks import check_broadcast, input_tolerance, together
 from infogeo._spectra import (
     check_order,
     collision_entropy,
     first_bad,
     identity,
-    input_tolerance,
     matrices,
     positive_number,
     renyi_of_eigenvalues,

@@ -270,7 +270,7 @@ X, Y = pair(100, 0.5)
         (X, Y, {"unit": "bans"}, ArgumentError, "'nats' or 'bits'"),
         (X, Y, {"rng": "seed"}, ArgumentError, "rng"),
         (X, Y, {"groups": np.zeros(99)}, ShapeError, r"wanted \(100,\)"),
-        (X, Y, {"groups": np.full(100, np.nan)}, DomainError, "NaN, which names no group"),
+        (X, Y, {"groups": np.full(100, np.nan)}, DomainError, "nan, which names no group"),
         (X, Y, {"groups": np.zeros(100)}, ShapeError, "found 1 groups, wanted at least 4"),
         (X, Y, {"groups": [0] * 97 + [1, 2, 3]}, ShapeError, "at least 8 each"),
     ],

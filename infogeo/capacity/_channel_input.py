@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from infogeo._arrays import Array, detached, requires_gradient, to_numpy
-from infogeo._checks import as_floats, check_sums, together
-from infogeo._spectra import input_tolerance
+from infogeo._checks import as_floats, check_sums, input_tolerance, together
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 
 

@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._arrays import is_tensor, namespace
 from infogeo._checks import (
     FloatArray,
     IntArray,
-    as_array,
     as_float_array,
     check_number,
-    rounding_of_sums,
-    sum_tolerance,
 )
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.estimates import EstimateWarning
@@ -32,25 +28,6 @@ def read_samples(name: str, value: ArrayLike, *, least: int = 2) -> FloatArray:
     if len(array) < least:
         raise ShapeError(f"{name}: found {len(array)} samples, wanted at least {least}")
     return array
-
-
-def tolerance_of_sums(value: Any) -> float:
-    """How far probabilities of the number format of an array, or of a tensor, may sum from one by rounding."""
-    if is_tensor(value):
-        return rounding_of_sums(float(namespace(value).finfo(value.dtype).eps)) if value.is_floating_point() else 1e-9
-    return sum_tolerance(np.asarray(value).dtype)
-
-
-def read_groups(groups: ArrayLike | None, n: int) -> IntArray:
-    """(n,) number of the group of each sample, from 0 without gaps; every sample a group of its own by default."""
-    if groups is None:
-        return np.arange(n)
-    array = as_array("groups", groups)
-    if array.ndim != 1 or len(array) != n:
-        raise ShapeError(f"groups: found shape {array.shape}, wanted ({n},), one for each sample")
-    if array.dtype.kind not in "iubUS":
-        raise DomainError(f"groups: found dtype {array.dtype}, wanted whole numbers or strings")
-    return np.asarray(np.unique(array, return_inverse=True)[1].reshape(-1))
 
 
 def check_level(level: float) -> float:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_array, as_float_array
+from infogeo._checks import FloatArray, as_array, as_float_array, group_numbers, input_tolerance
 from infogeo._units import Unit, per_nat
-from infogeo.capacity._samples import check_level, mean_interval, read_groups, tolerance_of_sums, warn_all
+from infogeo.capacity._samples import check_level, mean_interval, warn_all
 from infogeo.capacity.discrete import blahut_arimoto, channel_information
 from infogeo.capacity.results import LayerCapacity
 from infogeo.errors import ArgumentError, DomainError, ShapeError
@@ -109,7 +109,7 @@ def attention_capacity(
     for i, found in enumerate(read):
         if found.shape[:-2] != heads:
             raise ShapeError(f"maps: text {i} has heads {found.shape[:-2]}, text 0 has {heads}; wanted the same")
-    number = read_groups(groups, len(read))
+    number = group_numbers(groups, len(read))
     capacities, rates, gap = _channels(read, tol / factor)
     sizes = [(m.shape[-2], m.shape[-1] - outside) for m in read]
     seen = [_visible(t, k, causal) for t, k in sizes]
@@ -177,7 +177,7 @@ def _read(text: int, value: ArrayLike, *, causal: bool, outside: bool) -> FloatA
                 "causal=False for an encoder or for cross attention"
             )
     total = array.sum(axis=-1)
-    tolerance = tolerance_of_sums(value)
+    tolerance = input_tolerance(value)
     bad = total > 1 + tolerance if outside else np.abs(total - 1) > tolerance
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])

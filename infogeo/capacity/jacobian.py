@@ -7,13 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, as_float_array
+from infogeo._checks import FloatArray, as_float_array, group_numbers
 from infogeo._units import Unit, per_nat
 from infogeo.capacity._filling import fill
 from infogeo.capacity._samples import (
     check_level,
     mean_interval,
-    read_groups,
     read_noise,
     read_power,
     read_samples,
@@ -171,7 +170,7 @@ def jacobian_capacity(
     if j.ndim != 3 or 0 in j.shape:
         raise ShapeError(f"jacobians: found shape {j.shape}, wanted (points, outputs, inputs), none of them empty")
     n, q, p = j.shape
-    number, level = read_groups(groups, n), check_level(level)
+    number, level = group_numbers(groups, n), check_level(level)
     root, covariance = _input_root(input_cov, p)
     if power is None and covariance is None:
         raise ArgumentError("power: found None; without an input constraint the capacity is infinite, so give power or "

@@ -8,13 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infogeo._checks import FloatArray, IntArray, check_count, random_generator
+from infogeo._checks import FloatArray, IntArray, check_count, group_numbers, random_generator
 from infogeo._units import Unit, per_nat
 from infogeo.capacity._linear_fit import Fit, Jackknifed, fits_by_fold, jackknife, rate_of_shuffled
 from infogeo.capacity._samples import (
     check_level,
     fold_of_groups,
-    read_groups,
     read_noise,
     read_power,
     read_samples,
@@ -308,7 +307,7 @@ def _prepared(
     x, y = read_samples("x", x), read_samples("y", y)
     if len(x) != len(y):
         raise ShapeError(f"x and y: found {len(x)} and {len(y)} samples, wanted one output for each input")
-    number = read_groups(groups, len(x))
+    number = group_numbers(groups, len(x))
     folds = check_count("folds", folds, 2)
     if components is not None:
         components = check_count("components", components, 1)

@@ -8,10 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infogeo._checks import FloatArray, as_array, check_count, check_number, random_generator
+from infogeo._checks import (
+    FloatArray,
+    as_array,
+    check_count,
+    check_number,
+    group_numbers,
+    input_tolerance,
+    random_generator,
+)
 from infogeo._units import Unit, per_nat
 from infogeo.capacity._linear_fit import jackknife
-from infogeo.capacity._samples import check_level, fold_of_groups, read_groups, t_quantile, tolerance_of_sums, warn_all
+from infogeo.capacity._samples import check_level, fold_of_groups, t_quantile, warn_all
 from infogeo.capacity.discrete import blahut_arimoto
 from infogeo.capacity.results import LayerCapacity
 from infogeo.errors import ArgumentError, DomainError, ShapeError
@@ -106,7 +114,7 @@ def readout_capacity(
         raise ArgumentError(f"tol: found {tol}, wanted a number above zero")
     m = check_count("contexts", contexts, 2)
     generator = random_generator(rng)
-    given, tolerance = as_array("log_probs", log_probs), tolerance_of_sums(log_probs)
+    given, tolerance = as_array("log_probs", log_probs), input_tolerance(log_probs)
     if given.ndim != 2 or given.shape[1] == 0:
         raise ShapeError(f"log_probs: found shape {given.shape}, wanted (contexts, tokens)")
     if given.dtype.kind != "f":
@@ -120,7 +128,7 @@ def readout_capacity(
         m = n
     elif n < 2 * m:
         messages.append(f"{n} contexts make one channel of {m} only, so no interval; give {2 * m}, or lower contexts=")
-    number = read_groups(groups, n)
+    number = group_numbers(groups, n)
 
     order = generator.permutation(n)
     channels = n // m
