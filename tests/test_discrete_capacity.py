@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -599,3 +600,34 @@ def test_the_arguments_stay_as_they_were():
     blahut_arimoto(channel, cost=cost, budget=0.2)
     assert np.array_equal(channel, before[0])
     assert np.array_equal(cost, before[1])
+
+
+# The benchmark
+
+
+def test_the_benchmark_knows_its_channels_and_stops_slow_peers():
+    script = Path(__file__).parents[1] / "benchmarks" / "channel_capacity.py"
+    if not script.exists():
+        pytest.skip("benchmarks/ is not part of an installed package; run the tests in a clone")
+    spec = importlib.util.spec_from_file_location("channel_capacity", script)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    closed = {name: (w, bits) for name, (w, bits) in benchmark.channels().items() if bits is not None}
+    assert len(closed) >= 4
+    for w, bits in closed.values():
+        assert blahut_arimoto(w, unit="bits", tol=1e-12).lower == pytest.approx(bits, abs=1e-12)
+
+    def endless(w: np.ndarray) -> float:
+        while True:
+            w = w @ w
+
+    def failing(w: np.ndarray) -> float:
+        raise ValueError(w.shape)
+
+    assert benchmark.timed(endless, np.eye(2), runs=1, seconds=0.05)[0] == "> 0 s"
+    assert benchmark.timed(failing, np.eye(2), runs=1, seconds=1)[0] == "ValueError"
+    value, seconds = benchmark.timed(lambda w: 1.5, np.eye(2), runs=3, seconds=1)
+    assert value == 1.5
+    assert 0 <= seconds < 1
