@@ -492,3 +492,55 @@ def test_neighbors_and_the_automatic_choice_agree_where_it_uses_them():
     wide = ksg_mutual_information(x, y, k=12)
     assert found.details["with_most_neighbors"] == pytest.approx(wide)
     assert "not normal dependence" in found.reason
+
+
+# What a user found
+
+
+@pytest.mark.parametrize("kinds", [10, 20])
+def test_rare_pairs_of_labels_are_said_and_the_interval_reaches_down(kinds):
+    n, missed, warned = 25 * kinds, 0, 0
+    for seed in range(10):
+        rng = np.random.default_rng(100 + seed)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = estimate_mutual_information(rng.integers(0, kinds, n), rng.integers(0, kinds, n))
+        missed += not found.interval[0] <= 0 <= found.interval[1]
+        warned += any("in random order show" in str(w.message) for w in caught)
+    assert missed <= 1
+    assert warned >= 9
+    rng = np.random.default_rng(0)
+    assert not estimate_mutual_information(rng.integers(0, 3, 500), rng.integers(0, 3, 500)).warnings
+
+
+@pytest.mark.parametrize(
+    ("columns", "function"),
+    [(60, lambda x: x[:, 0] ** 2), (5, lambda x: np.cos(3 * x[:, 0])), (5, lambda x: np.sin(4 * x[:, 0]))],
+)
+def test_dependence_of_one_column_among_many_is_seen(columns, function):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1000, columns))
+    with pytest.warns(EstimateWarning):
+        found = estimate_mutual_information(x, function(x) + 0.1 * rng.standard_normal(1000))
+    assert "counted in the columns" in found.reason
+    assert found.method.startswith("ksg" if columns == 5 else "linear part")
+
+
+def test_normal_columns_pass_when_they_are_looked_at_one_by_one():
+    denied = 0
+    for seed in range(20):
+        rng = np.random.default_rng(200 + seed)
+        x = rng.standard_normal((400, 12))
+        found = estimate_mutual_information(x, 0.5 * x[:, :6] + rng.standard_normal((400, 6)))
+        denied += found.method not in ("gaussian", "copula")
+    assert denied == 0
+
+
+def test_copies_of_samples_are_said():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal(300)
+    y = x + rng.standard_normal(300)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        found = estimate_mutual_information(np.repeat(x, 2), np.repeat(y, 2))
+    assert any("of 600 rows of x and y together 300 differ" in said for said in found.warnings)

@@ -978,3 +978,11 @@ def test_results_become_json_and_tables(hushed):
         columns, rows = found.rows()
         assert len(columns) == len(rows[0])
         assert found.noise in found.summary()
+
+
+def test_an_array_whose_axes_could_mean_anything_is_refused():
+    maps = np.full((2, 3, 4, 4), 0.25)  # blocks and heads of one text
+    with pytest.raises(ShapeError, match="for one text give"):
+        attention_capacity(maps, causal=False)
+    with pytest.warns(EstimateWarning, match="one text only"):
+        assert len(attention_capacity([maps], causal=False)) == 6

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from infogeo.errors import TextError
 
 PHRASES = (
+    ("or project with components=", "or project with --components"),
     ("cut it with overflow='truncate' or into several texts with split_into_windows(model, text)",
      "cut it with --overflow truncate or into several texts"),
     ("graph 'radius' needs radius=", "--graph radius needs --radius"),

@@ -104,6 +104,12 @@ def attention_capacity(
             raise ArgumentError(f"{name}: found {flag!r}, wanted True or False")
     if isinstance(maps, str) or not hasattr(maps, "__len__") or len(maps) == 0:
         raise ShapeError("maps: found no text, wanted a sequence with one array (..., queries, keys) for each text")
+    if getattr(maps, "ndim", 2) > 3 and not isinstance(maps, list | tuple):
+        raise ShapeError(
+            f"maps: found one array of shape {tuple(maps.shape)}, wanted a sequence with one entry for each text, and "  # type: ignore[attr-defined]
+            "its axes could be texts, blocks or heads; for one text give [activations.attention] (all blocks and "
+            "heads) or [activations.attention[block - 1]]"
+        )
     read = [_read(i, value, causal=causal, outside=outside) for i, value in enumerate(maps)]
     heads = read[0].shape[:-2]
     for i, found in enumerate(read):

@@ -24,6 +24,11 @@ from infogeo.mutual_information.significance import deal
 BIAS_SAID = 0.05
 """Nats; where the bias is likely larger, a warning says so."""
 
+LABEL_SHUFFLES = 20
+"""Random orders of the labels that show what chance makes of them."""
+CHANCE_SAID = 0.02
+"""Nats that labels in random order show above which it is said."""
+
 PARTS, LEAST_PARTS, DEALS = 8, 4, 2
 LEAST_PART = 25
 RESIDUAL_COLUMNS = 20
@@ -207,9 +212,18 @@ def by_labels(x: IntArray, y: IntArray, sampling: Sampling) -> Outcome:
     reach = sampling.z() * np.sqrt(variance)
     # Where most pairs are seen once the correction itself is unsure: as much again on both sides.
     slack = abs(plain - value) if said else 0.0
+    shuffled = [listened(lambda: discrete_mutual_information(x, sampling.rng.permutation(y)))[0]
+                for _ in range(LABEL_SHUFFLES)]  # fmt: skip
+    chance = max(0.0, float(np.mean(shuffled)))
+    if chance > CHANCE_SAID:
+        said.append(
+            f"the same labels in random order show {chance:.2g} nats: there are too few samples for so many pairs of "
+            "labels, and as much of the estimate may be chance; merge rare labels or give more samples"
+        )
     return Outcome(
         value, "discrete (Miller-Madow)", discrete_mutual_information, float(np.sqrt(variance)),
-        (value - reach - slack, value + reach + slack), tuple(said), {"plug_in": plain, "cells": len(joint)},
+        (value - reach - max(slack, chance), value + reach + slack), tuple(said),
+        {"plug_in": plain, "cells": len(joint), "shuffled": chance},
     )  # fmt: skip
 
 

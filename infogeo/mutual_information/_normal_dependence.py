@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infogeo._checks import FloatArray
 from infogeo.mutual_information._neighbors import neighborhoods
@@ -20,6 +21,10 @@ NEIGHBOR_TEST_COLUMNS = 4
 """Joint columns up to which neighbors are asked too; above, only the leading two canonical pairs."""
 
 NEIGHBOR_TEST_SAMPLES = 2000
+BINS = 8
+"""Most bins of a column, of at least five samples for each pair of bins."""
+MEMORY = 20_000_000
+"""Numbers that the counted bins of a group of columns may take."""
 SHUFFLES = 12
 DECIDED = 1e-6
 """p-value of the moments below which neighbors are not asked any more."""
@@ -69,11 +74,16 @@ def whitened(x: FloatArray) -> FloatArray:
     return np.asarray(u[:, kept] * np.sqrt(len(x)))
 
 
-def normal_dependence(x: FloatArray, y: FloatArray, *, spread: float, rng: np.random.Generator) -> Dependence:
+def normal_dependence(
+    x: FloatArray, y: FloatArray, *, columns: tuple[FloatArray, FloatArray] | None = None, spread: float,
+    rng: np.random.Generator,
+) -> Dependence:
     """Test whether the linear residuals of x and y are independent of the other variable.
 
+    ``columns`` are those that x and y are combinations of, if they are; they are also looked at one by one.
     ``spread`` is by how much samples that depend on each other widen a squared statistic, 1 if they do not.
     """
+    first, second = (x, y) if columns is None else columns
     a, b = whitened(x), whitened(y)
     u, rho, vt = np.linalg.svd(a.T @ b / len(a), full_matrices=True)
     a, b = a @ u, b @ vt.T
@@ -84,6 +94,9 @@ def normal_dependence(x: FloatArray, y: FloatArray, *, spread: float, rng: np.ra
     for given, residual in pairs:
         for name, p in _moment_tests(given, residual, max(1, significant), spread).items():
             p_values.setdefault(name, []).append(p)
+    p_values["counted in the columns of a variable and"] = [
+        _column_test(of, other, whole, spread, rng) for of, other, whole in ((first, second, a), (second, first, b))
+    ]
     tests = sum(len(p) for p in p_values.values()) + len(pairs)
     if min(min(p) for p in p_values.values()) >= DECIDED:
         p_values["seen by neighbors, a variable and"] = [_neighbor_test(*pair, spread, rng) for pair in pairs]
@@ -136,6 +149,43 @@ def _p_value(features: FloatArray, residual: FloatArray, linear: FloatArray, spr
         return 1.0
     statistic = (n - base.shape[1]) * float(((f.T @ e) ** 2).sum()) / spread
     return float(gammaincc(degrees / 2, statistic / 2))
+
+
+def _column_test(x: FloatArray, y: FloatArray, linear: FloatArray, spread: float, rng: np.random.Generator) -> float:
+    """p-value of the most dependent pair of a column of x and of what is left of a column of y after its regression.
+
+    Chi-squared of counts in bins of equal size, times the number of pairs: sees a dependence of few columns among
+    many, and of no particular shape, that sums over all columns drown.
+    """
+    from scipy.special import gammaincc
+
+    n = len(x)
+    bins = min(BINS, int(np.sqrt(n / 5)))
+    if bins < 3:
+        return 1.0
+    y = y - y.mean(axis=0)
+    left = _binned(y - linear @ (linear.T @ y) / n, bins, rng)
+    pairs = x.shape[1] * y.shape[1]
+    largest = 0.0
+    step = max(1, MEMORY // (n * bins))
+    for i in range(0, x.shape[1], step):
+        counts = _binned(x[:, i : i + step], bins, rng).T @ left
+        expected = np.outer(np.bincount(np.arange(n) * bins // n), np.bincount(np.arange(n) * bins // n)) / n
+        table = counts.reshape(-1, bins, y.shape[1], bins).transpose(0, 2, 1, 3)
+        largest = max(largest, float((((table - expected) ** 2) / expected).sum(axis=(2, 3)).max()))
+    each = float(gammaincc((bins - 1) ** 2 / 2, largest / spread / 2))
+    return float(min(1.0, pairs * each))
+
+
+def _binned(x: FloatArray, bins: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """(n, d * bins) one where a sample's rank falls into a bin; ties in random order."""
+    n, d = x.shape
+    place = np.empty((n, d), dtype=np.int64)
+    for j in range(d):
+        place[np.lexsort(np.stack([rng.random(n), x[:, j]])), j] = np.arange(n) * bins // n
+    found = np.zeros((n, d, bins), dtype=np.float32)
+    np.put_along_axis(found, place[:, :, None], 1.0, axis=2)
+    return found.reshape(n, d * bins)
 
 
 def _basis(x: FloatArray) -> FloatArray:

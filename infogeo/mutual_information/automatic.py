@@ -43,6 +43,9 @@ NORMAL_MARGIN = 0.01
 NORMAL_DEPENDENCE = 1e-3
 """p-value below which the dependence is not taken for that of normal variables."""
 
+REPEATED_ROWS = 0.1
+"""Share of samples that are copies of others above which it is said."""
+
 NEIGHBOR_COLUMNS = 6
 """Joint columns up to which neighbors are used where the dependence is not normal."""
 
@@ -183,6 +186,13 @@ def estimate_mutual_information(
                 f"{name}: some columns take few values and others many; such mixtures are not accounted for in the "
                 "interval"
             )
+    if a.numbers is not None and b.numbers is not None and a.numbers.size and b.numbers.size:
+        different = len(np.unique(np.column_stack([a.numbers, b.numbers]), axis=0))
+        if different < (1 - REPEATED_ROWS) * n:
+            said.append(
+                f"repeated samples: of {n} rows of x and y together {different} differ; a copy is no further evidence, "
+                "and neighbors take copies for dependence, so the estimate is likely too large; leave copies out"
+            )
     p_value = None
     if permutations:
         with warnings.catch_warnings(record=True) as caught:
@@ -299,11 +309,11 @@ def _continuous(
     linear = np.linalg.svd(u.T @ v / n, compute_uv=False)
     if linear[0] > 1 - 1e-12:
         return _infinite(*raw, method, sampling)
-    found = normal_dependence(u, v, spread=1.0, rng=sampling.rng) if method == "auto" else _untested(u, v)
-    if sampling.groups is not None and method == "auto":
-        found = normal_dependence(u, v, spread=spread(found, sampling), rng=sampling.rng)
     if method != "auto":
-        return by_normal_formula(u, v, found, sampling, name), "asked for", (u, v)
+        return by_normal_formula(u, v, _untested(u, v), sampling, name), "asked for", (u, v)
+    found = normal_dependence(u, v, columns=(x, y), spread=1.0, rng=sampling.rng)
+    if sampling.groups is not None:
+        found = normal_dependence(u, v, columns=(x, y), spread=spread(found, sampling), rng=sampling.rng)
     known = {"p_value_normal_dependence": found.p_value}
     if found.p_value >= NORMAL_DEPENDENCE:
         outcome = by_normal_formula(u, v, found, sampling, name)
