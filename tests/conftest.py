@@ -14,6 +14,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is importe
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from hypothesis import settings
+
+# The same examples each time, so that a run says something about the change; HYPOTHESIS_EXAMPLES=random draws others.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("random")
+settings.load_profile(os.environ.get("HYPOTHESIS_EXAMPLES", "fixed"))
 
 FAMILIES = ("gpt2", "llama", "bert", "t5", "bart")
 EXTRA = "needs the extra: pip install 'infogeo[transformers]'"
