@@ -32,12 +32,12 @@ class _Capacities(Result):
     """What the two results of this module share."""
 
     __slots__ = ()
+    unit: Unit
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         names = ("capacity", "rate_equal_power", "level")
         columns = [to_numpy(getattr(self, name)).ravel().tolist() for name in names]
-        unit = getattr(self, "unit")  # noqa: B009
-        return (*names, "unit"), [(*row, unit) for row in zip(*columns, strict=True)]
+        return (*names, "unit"), [(*row, self.unit) for row in zip(*columns, strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
         plain = {}

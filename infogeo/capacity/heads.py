@@ -104,9 +104,10 @@ def attention_capacity(
             raise ArgumentError(f"{name}: found {flag!r}, wanted True or False")
     if isinstance(maps, str) or not hasattr(maps, "__len__") or len(maps) == 0:
         raise ShapeError("maps: found no text, wanted a sequence with one array (..., queries, keys) for each text")
-    if getattr(maps, "ndim", 2) > 3 and not isinstance(maps, list | tuple):
+    shape = tuple(getattr(maps, "shape", ()))
+    if len(shape) > 3:
         raise ShapeError(
-            f"maps: found one array of shape {tuple(maps.shape)}, wanted a sequence with one entry for each text, and "  # type: ignore[attr-defined]
+            f"maps: found one array of shape {shape}, wanted a sequence with one entry for each text, and "
             "its axes could be texts, blocks or heads; for one text give [activations.attention] (all blocks and "
             "heads) or [activations.attention[block - 1]]"
         )

@@ -213,8 +213,8 @@ def data_processing_check(
         excesses.append(values[i] - min(values[:i]))
         if excesses[i] > tolerance:
             above.append(i)
-        low = values[i] if intervals[i] is None else intervals[i][0]  # type: ignore[index]
-        tops = [values[k] if intervals[k] is None else intervals[k][1] for k in range(i)]  # type: ignore[index]
+        ends = [interval or (value, value) for interval, value in zip(intervals, values, strict=True)]
+        low, tops = ends[i][0], [ends[k][1] for k in range(i)]
         if low > min(tops) + tolerance and i in above:
             violations.append(i)
     said = stages[0].quantity if isinstance(stages[0], InformationEstimate) else quantity
