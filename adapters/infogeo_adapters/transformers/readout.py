@@ -28,6 +28,7 @@ from infogeo_adapters.transformers.replay import (
     OWN,
     Scaling,
     Step,
+    find_bias,
     find_path,
     find_scalings,
     ordinary_ids,
@@ -275,12 +276,7 @@ def _find(model: LanguageModel) -> ReadOut:
     import torch
 
     net = model.model
-    if net.config.is_encoder_decoder:
-        raise ModelError(
-            f"{model.name} ({type(net).__name__}) has two stacks: its encoder, which is what gets captured, predicts "
-            f"nothing by itself, and the decoder is not captured; use a causal or masked language model, or pass {OWN}"
-        )
-    stack = find_stack(net)
+    stack = find_stack(net, "decoder")
     ids = ordinary_ids(model)
     with evaluating(net):
         steps = find_path(model, run_noted(model, stack, ids))
@@ -290,10 +286,16 @@ def _find(model: LanguageModel) -> ReadOut:
         settings = find_scalings(net.config.get_text_config())
         tried = []
         # some models name a scaling in their config and do not apply it: what fits is measured
-        for names in dict.fromkeys([tuple(settings), ()]):
-            scalings = tuple(settings[name] for name in names)
+        for chosen in (settings, {}):
+            names, scalings = tuple(chosen), tuple(chosen.values())
             replayed = functools.partial(replay, steps, scalings, check.states, None)
             tried.append((_difference(model, steps, replayed, check.logits), names, scalings))
+            bias = find_bias(model, replayed(), check.logits)
+            if bias:
+                replayed = functools.partial(replay, steps, (*scalings, *bias.values()), check.states, None)
+                tried.append((
+                    _difference(model, steps, replayed, check.logits), (*names, *bias), (*scalings, *bias.values())
+                ))
         difference, names, scalings = min(tried, key=lambda t: t[0])
         _accept(model, steps, difference, EXACT * unit)
         found = ReadOut(
@@ -314,7 +316,7 @@ def _own(model: LanguageModel, readout: UserReadOut) -> ReadOut:
     name = getattr(readout, "__name__", type(readout).__name__)
     step = Step(name, lambda states: readout(states[0].to(net.device))[None], (None,), {}, 0)
     return ReadOut(
-        path=(name,), scalings=(), predicts="next" if find_stack(net).causal else "itself", max_difference=None,
+        path=(name,), scalings=(), predicts="next" if find_stack(net, "decoder").causal else "itself", max_difference=None,
         dtype=str(_wide(net.dtype)).removeprefix("torch."), _steps=(step,), _scale=(), _lock=lock_of(net),
     )
 

@@ -39,6 +39,8 @@ class Step:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     place: int | str
+    factor: float = 1.0
+    """What the stream is multiplied by before the call, as T5 does before its head."""
 
 
 @dataclass
@@ -68,11 +70,14 @@ def ordinary_ids(model: LanguageModel) -> torch.Tensor:
 
 
 def run_noted(model: LanguageModel, stack: Stack, ids: torch.Tensor) -> Run:
-    """Run the whole model; note the last block's output and every outermost call that begins after it."""
+    """Run the whole model; note the last block's output and every outermost call that begins after it.
+
+    Of two stacks the decoder is noted, which reads the same tokens backwards as its source.
+    """
     import torch
 
     net = model.model
-    blocks = list(dict.fromkeys(runner(net).get_submodule(stack.path).children()))
+    blocks = list(dict.fromkeys(runner(net, stack.side).get_submodule(stack.path).children()))
     inside = {module for block in blocks for module in block.modules()}
     raw: list[torch.Tensor] = []
     states: list[torch.Tensor] = []
@@ -102,7 +107,8 @@ def run_noted(model: LanguageModel, stack: Stack, ids: torch.Tensor) -> Run:
             if module not in inside:
                 handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
                 handles.append(module.register_forward_hook(leave))
-        output = run_model(net, ids, torch.ones_like(ids))
+        more = {"decoder_input_ids": ids} if stack.side == "decoder" else {}
+        output = run_model(net, ids.flip(1) if more else ids, torch.ones_like(ids), **more)
     finally:
         for handle in handles:
             handle.remove()
@@ -135,7 +141,7 @@ def find_path(model: LanguageModel, run: Run) -> tuple[Step, ...]:
         call = run.calls[at]
         given = [(k, v) for k, v in (*enumerate(call.args), *call.kwargs.items()) if _is_tensor(v)]
         earlier = {i: run.calls[i].output for i in range(at) if run.calls[i].output is not None}
-        place, at = _origin(given, earlier, run)
+        place, at, factor = _origin(given, earlier, run)
         if place is None:
             raise ModelError(
                 f"{model.name} ({type(model.model).__name__}): what {call.name} is given comes neither from the last "
@@ -144,28 +150,40 @@ def find_path(model: LanguageModel, run: Run) -> tuple[Step, ...]:
         # whatever else the call was given is kept, the tensor that is replaced is not
         args = tuple(None if place == i else value for i, value in enumerate(call.args))
         kwargs = {k: v for k, v in call.kwargs.items() if k != place}
-        steps.append(Step(call.name, call.module, args, kwargs, place))
+        steps.append(Step(call.name, call.module, args, kwargs, place, factor))
     return tuple(reversed(steps))
 
 
 def _origin(
     given: list[tuple[Any, torch.Tensor]], earlier: dict[int, torch.Tensor], run: Run
-) -> tuple[Any, int | None]:
-    """Which argument carries the stream, and the number of the earlier call it comes from (None: the last block)."""
+) -> tuple[Any, int | None, float]:
+    """Which argument carries the stream, the number of the earlier call it comes from (None: the last block), and the
+    factor between the two."""
     for place, tensor in given:
         for i in reversed(earlier):
             if _same_memory(tensor, earlier[i]):
-                return place, i
+                return place, i, 1.0
         if _same_memory(tensor, run.raw):
-            return place, None
-    # a functional operation lies between; the self-check decides whether it matters
+            return place, None, 1.0
+    # an operation without a module lies between: a factor is measured, all else is for the self-check to find
     for place, tensor in given:
         for i in reversed(earlier):
             if tensor.shape == earlier[i].shape:
-                return place, i
+                return place, i, _factor(tensor, earlier[i])
         if tensor.shape == run.raw.shape:
-            return place, None
-    return None, None
+            return place, None, _factor(tensor, run.raw)
+    return None, None, 1.0
+
+
+def _factor(tensor: torch.Tensor, origin: torch.Tensor) -> float:
+    """The number that one tensor is of another; 1 if it is no multiple."""
+    import torch
+
+    a, b = tensor.detach().double(), origin.detach().double()
+    size = float((b * b).sum())
+    factor = float((a * b).sum()) / size if size > 0 else 1.0
+    error = float((a - factor * b).abs().max())
+    return factor if error <= 4 * torch.finfo(tensor.dtype).eps * float(a.abs().max()) else 1.0
 
 
 def find_scalings(config: Any) -> dict[str, Scaling]:
@@ -183,6 +201,22 @@ def find_scalings(config: Any) -> dict[str, Scaling]:
     }
 
 
+def find_bias(model: LanguageModel, replayed: torch.Tensor, logits: torch.Tensor) -> dict[str, Scaling]:
+    """A buffer of the model that the logits have more than the replay (``final_logits_bias`` of BART), if any."""
+    import torch
+
+    if replayed.shape != logits.shape:
+        return {}
+    missing = (logits - replayed).double()
+    unit = torch.finfo(logits.dtype).eps * max(1.0, float(logits.abs().max()))
+    for name, buffer in model.model.named_buffers():
+        if buffer.numel() == logits.shape[-1] and buffer.is_floating_point():
+            given = buffer.detach().double().reshape(-1).to(missing.device)
+            if bool((given != 0).any()) and float((missing - given).abs().max()) <= 8 * unit:
+                return {name: lambda z, net=model.model, name=name: z + net.get_buffer(name).reshape(-1).to(z)}
+    return {}
+
+
 def replay(
     steps: tuple[Step, ...], scalings: tuple[Scaling, ...], states: torch.Tensor,
     weights: list[dict[str, torch.Tensor] | None] | None,
@@ -196,6 +230,8 @@ def replay(
         if wide is None and isinstance(step.call, torch.nn.Module):
             # a stream kept wider than the weights is narrowed before them, as the model itself does
             stream = stream.to(next((p.dtype for p in step.call.parameters()), stream.dtype))
+        if step.factor != 1.0:
+            stream = stream * step.factor
         args = tuple(stream if step.place == j else value for j, value in enumerate(step.args))
         kwargs = {**step.kwargs, step.place: stream} if isinstance(step.place, str) else dict(step.kwargs)
         if wide is None:

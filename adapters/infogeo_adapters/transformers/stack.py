@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from logging import CRITICAL
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from infogeo.errors import ModelError
 from infogeo_adapters.transformers.locks import lock_of
@@ -22,6 +22,8 @@ from infogeo_adapters.transformers.locks import lock_of
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+Side = Literal["encoder", "decoder"]
 
 PROBE, PADDED = 5, 8
 """Tokens of the probing text, and its length with padding."""
@@ -42,18 +44,22 @@ class Stack:
     pads_exactly: bool
     """True if masked padding on the right changes nothing; False for FNet, which mixes all positions."""
     encoder_decoder: bool
+    side: Side | None = None
+    """Which of the two stacks of an encoder-decoder model; None if there is one stack only."""
 
 
-_found: weakref.WeakKeyDictionary[PreTrainedModel, Stack] = weakref.WeakKeyDictionary()
+_found: weakref.WeakKeyDictionary[PreTrainedModel, dict[Side | None, Stack]] = weakref.WeakKeyDictionary()
 
 
-def find_stack(model: PreTrainedModel) -> Stack:
+def find_stack(model: PreTrainedModel, side: Side | None = None) -> Stack:
     """Run a few tokens through a model and find its stack of blocks; the answer is kept for the model's lifetime.
 
     Parameters
     ----------
     model : PreTrainedModel
         Left in the mode it was in.
+    side : {"encoder", "decoder"}, optional
+        Which stack of an encoder-decoder model, by default its encoder; of other models there is one.
 
     Returns
     -------
@@ -65,17 +71,33 @@ def find_stack(model: PreTrainedModel) -> Stack:
         The model does not run on tokens alone or computes NaN, or no list of its modules passes on a stream with one
         vector for each token.
     """
+    wanted: Side | None = (side or "encoder") if model.config.is_encoder_decoder else None
     with lock_of(model):
-        if model not in _found:
+        known = _found.setdefault(model, {})
+        if wanted not in known:
             with evaluating(model):
-                _found[model] = _probe(model)
-        return _found[model]
+                known[wanted] = _probe(model, wanted)
+        return known[wanted]
 
 
-def runner(model: PreTrainedModel) -> PreTrainedModel:
-    """The part of a model that is run to capture it: the encoder of two stacks, else the model without its head."""
-    part: Any = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+def runner(model: PreTrainedModel, side: Side | None = None) -> PreTrainedModel:
+    """The part of a model that is run to capture it: one of two stacks (the encoder), else the model without its head.
+
+    The decoder of two stacks is run with what :func:`encoded` gives of the source text.
+    """
+    part: Any = model.base_model
+    if model.config.is_encoder_decoder:
+        part = model.get_decoder() if side == "decoder" else model.get_encoder()
     return cast("PreTrainedModel", part)
+
+
+def encoded(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the decoder of two stacks is given beside its own tokens: the encoder's output on the source, and its mask.
+
+    Hold the model's lock and evaluation mode around it, as around each pass.
+    """
+    output = run_model(runner(model, "encoder"), ids, mask)
+    return {"encoder_hidden_states": output[0], "encoder_attention_mask": mask}
 
 
 def run_model(part: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, **more: Any) -> Any:
@@ -207,10 +229,10 @@ def _copy(value: Any) -> Any:
 # Finding it
 
 
-def _probe(model: PreTrainedModel) -> Stack:
+def _probe(model: PreTrainedModel, side: Side | None) -> Stack:
     import torch
 
-    part = runner(model)
+    part = runner(model, side)
     ids = _probe_ids(model)
     ones = torch.ones_like(ids)
     lists: dict[str, torch.nn.Module] = {
@@ -218,7 +240,7 @@ def _probe(model: PreTrainedModel) -> Stack:
     }
     try:
         with hooked(lists, all_inputs=True) as firings:
-            run_model(part, ids, ones)
+            run_model(part, ids, ones, **_probe_source(model, side, 1))
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} does not run on token ids alone ({type(error).__name__}: {error}); "
@@ -227,7 +249,7 @@ def _probe(model: PreTrainedModel) -> Stack:
     path = _choose(model, lists, firings)
     found = Stack(
         path=path, depth=len(firings[path].outputs), time_major=tuple(firings[path].outputs[0].shape[:2]) == (PROBE, 1),
-        causal=False, pads_exactly=False, encoder_decoder=bool(model.config.is_encoder_decoder),
+        causal=False, pads_exactly=False, encoder_decoder=bool(model.config.is_encoder_decoder), side=side,
     )
 
     alone = run_probe(model, found, ids, ones)[0]
@@ -250,10 +272,26 @@ def run_probe(
     """Residual stream of a probe, (L + 1, texts, tokens, d) in float64, and what the model returned."""
     import torch
 
-    part = runner(model)
+    part = runner(model, stack.side)
+    source = _probe_source(model, stack.side, len(ids))
     with hooked({stack.path: part.get_submodule(stack.path)}, all_inputs=False) as firings:
-        output = run_model(part, ids, mask, **more)
+        output = run_model(part, ids, mask, **source, **more)
     return torch.stack([s.double().cpu() for s in residual_stream(stack, firings[stack.path])]), output
+
+
+def _probe_source(model: PreTrainedModel, side: Side | None, texts: int) -> dict[str, torch.Tensor]:
+    """What a decoder of two stacks is told of a source text in a probe; that of the first of two texts is padded."""
+    import torch
+
+    if side != "decoder":
+        return {}
+    ids = _probe_ids(model).flip(1)
+    if texts == 1:
+        return encoded(model, ids, torch.ones_like(ids))
+    batch = torch.cat([ids, ids[:, : PADDED - PROBE]], dim=1).repeat(texts, 1)
+    mask = torch.ones_like(batch)
+    mask[0, PROBE:] = 0
+    return encoded(model, batch, mask)
 
 
 def padded_probe(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
