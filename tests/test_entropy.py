@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 import infogeo
 from infogeo import Categorical, DiagonalGaussian, Source
-from infogeo.entropy import EntropyProfile, entropy_of_log_probs, entropy_of_logits, shannon_entropy
+from infogeo.entropy import entropy_of_log_probs, entropy_of_logits, shannon_entropy
 from infogeo.errors import ArgumentError, DomainError, ShapeError, UnsupportedFamilyError
 
 logit_arrays = arrays(
@@ -167,45 +167,3 @@ def test_arguments_are_left_as_they_were() -> None:
     kept = logits.copy()
     entropy_of_logits(logits)
     np.testing.assert_array_equal(logits, kept)
-
-
-def test_profile_takes_the_entropy_of_a_word_at_its_last_token() -> None:
-    entropy = np.arange(10.0).reshape(2, 5) / 10
-    profile = EntropyProfile(
-        entropy=entropy, top_tokens=(("a",) * 5,) * 2, top_probability=np.full((2, 5), 0.5),
-        tokens=("<s>", "un", "able", ".", "x"), token_words=np.asarray([-1, 0, 0, 1, -1]), words=("unable", "."),
-        predicts="next", n_outcomes=3, source=Source(model="by hand"),
-    )
-    assert profile.last_tokens().tolist() == [2, 3]
-    np.testing.assert_array_equal(profile.word_entropy(), entropy[:, [2, 3]])
-    columns, rows = profile.rows()
-    assert columns[:4] == ("layer", "position", "token", "entropy")
-    assert rows[7] == (1, 2, "able", 0.7, "a", 0.5)
-    with pytest.raises(DomainError, match=r"values must lie between 0 and log\(2\)"):
-        EntropyProfile(
-            entropy=np.full((2, 5), 0.8), top_tokens=profile.top_tokens, top_probability=profile.top_probability,
-            tokens=profile.tokens, token_words=profile.token_words, words=profile.words, predicts="next",
-            n_outcomes=2, source=profile.source,
-        )
-
-
-def test_profile_takes_lists_and_keeps_read_only_copies() -> None:
-    fields = {
-        "entropy": np.zeros((2, 2), dtype=np.float32), "top_probability": np.ones((2, 2)),
-        "token_words": np.asarray([-1, 0], dtype=np.int32),
-    }  # fmt: skip
-    more = {
-        "top_tokens": (("a",) * 2,) * 2, "tokens": ("<s>", "a"), "words": ("a",), "predicts": "next", "n_outcomes": 3,
-        "source": Source(),
-    }  # fmt: skip
-    lists = {name: array.tolist() for name, array in fields.items()}
-    for made in (EntropyProfile(**fields, **more), EntropyProfile(**lists, **more)):
-        assert (made.entropy.dtype, made.top_probability.dtype, made.token_words.dtype) == (float, float, np.int64)
-        assert not any(getattr(made, name).flags.writeable for name in fields)
-    assert all(array.flags.writeable for array in fields.values())
-    with pytest.raises(DomainError, match="token_words: found dtype float64, wanted whole numbers"):
-        EntropyProfile(**{**fields, "token_words": [0.0, 1.0]}, **more)
-    with pytest.raises(DomainError, match="entropy: found dtype object, wanted real numbers"):
-        EntropyProfile(**{**fields, "entropy": np.zeros((2, 2)).astype(object)}, **more)
-    with pytest.raises(DomainError, match=r"entropy: entry \(0, 0\) is nan"):
-        EntropyProfile(**{**fields, "entropy": np.full((2, 2), np.nan)}, **more)

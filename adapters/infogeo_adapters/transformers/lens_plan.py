@@ -1,0 +1,128 @@
+"""What is to be read out of a model, checked before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from infogeo._checks import check_count
+from infogeo.activations import EncoderDecoderActivations, LayerActivations
+from infogeo.errors import ArgumentError, TextError
+from infogeo.results import Source
+from infogeo.stages import StageActivations
+
+if TYPE_CHECKING:
+    import torch
+
+LensStage = Literal[
+    "embedding", "attention_output", "resid_mid", "cross_attention_output", "resid_cross", "feed_forward_output",
+    "resid_post",
+]
+LENS_STAGES: tuple[LensStage, ...] = (
+    "embedding", "attention_output", "resid_mid", "cross_attention_output", "resid_cross", "feed_forward_output",
+    "resid_post",
+)
+"""Stages that can be read out, in the order in which a model passes through them."""
+
+class Translator(Protocol):
+    """What takes the state after a layer to where the final norm expects it, such as a tuned lens."""
+
+    @property
+    def name(self) -> str:
+        """What the result is to call it."""
+
+    @property
+    def source(self) -> Source:
+        """The model it was made for."""
+
+    def translate(self, layer: int, states: torch.Tensor) -> torch.Tensor:
+        """States (n, d) after a layer (0: the embedding), translated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The arguments, checked."""
+
+    stages: tuple[str, ...]
+    lens: Translator | None
+    compare: bool
+    renyi: tuple[float, ...]
+    top_p: float | None
+    top_k: int
+    used_only: bool
+    memory: float
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """Stages that the residual stream between blocks does not hold."""
+        return tuple(stage for stage in self.stages if stage not in ("embedding", "resid_post"))
+
+
+def make_plan(
+    stages: Any, lens: Any, *, compare: bool, renyi: Any, top_p: Any, top_k: int, used_only: bool, memory: float
+) -> Plan:
+    """The arguments of :func:`~infogeo_adapters.logit_lens`, or an ArgumentError for what has no such value."""
+    names = (stages,) if isinstance(stages, str) else tuple(stages)
+    wrong = [name for name in names if name not in LENS_STAGES]
+    if wrong or not names:
+        found = repr(wrong[0]) if wrong else "none"
+        raise ArgumentError(f"stages: found {found}, wanted one or more of {', '.join(LENS_STAGES)}")
+    orders = []
+    for order in np.atleast_1d(np.asarray(renyi, dtype=np.float64)):
+        if not order >= 0:
+            raise ArgumentError(f"renyi: found the order {order}, wanted 0 to infinity")
+        orders.append(float(order))
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ArgumentError(f"top_p: found {top_p}, wanted a probability above 0 and at most 1")
+    if not memory > 0:
+        raise ArgumentError(f"memory: found {memory}, wanted a positive number of bytes")
+    plan = Plan(
+        stages=tuple(dict.fromkeys(names)), lens=lens, compare=bool(compare), renyi=tuple(dict.fromkeys(orders)),
+        top_p=None if top_p is None else float(top_p), top_k=check_count("top_k", top_k, 1), used_only=used_only,
+        memory=memory,
+    )
+    if lens is not None:
+        if not callable(getattr(lens, "translate", None)):
+            raise ArgumentError(
+                f"lens: found {type(lens).__name__}, wanted a tuned lens, as fit_tuned_lens or load_tuned_lens returns"
+            )
+        if plan.inside:
+            raise ArgumentError(
+                f"lens: {lens.name} translates the states after blocks, but stages asks for {', '.join(plan.inside)}; "
+                "use stages='resid_post', or no lens"
+            )
+    return plan
+
+
+def several(text: Any) -> Sequence[Any]:
+    """The texts or activations themselves, or an error if they are none or mixed."""
+    if isinstance(text, bytes) or not isinstance(text, Sequence):
+        raise ArgumentError(
+            f"text: found {type(text).__name__}, wanted a text, its activations, or a sequence of either"
+        )
+    if not len(text):
+        raise TextError("text: found no texts, wanted at least one")
+    kinds = (str, LayerActivations, StageActivations, EncoderDecoderActivations)
+    for number, entry in enumerate(text):
+        if not isinstance(entry, kinds):
+            raise ArgumentError(
+                f"text {number}: found {type(entry).__name__}, wanted a text or its activations, all of one kind"
+            )
+    if any(isinstance(entry, str) for entry in text) and not all(isinstance(entry, str) for entry in text):
+        raise ArgumentError("text: found texts and activations mixed, wanted all of one kind")
+    return text
+
+
+def targets_of(target: Any, texts: Sequence[Any], *, one: bool) -> Sequence[str] | None:
+    """A target text for each source text, if there are any."""
+    if target is None:
+        return None
+    given = [target] if one and isinstance(target, str) else target
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != len(texts):
+        raise ArgumentError(f"target: wanted one text for each of the {len(texts)} source texts")
+    if not isinstance(texts[0], str):
+        raise ArgumentError("target: goes with source texts, but activations were given, which hold their own")
+    return given

@@ -1,0 +1,277 @@
+r"""What a lens says about predictions, computed from logits while they are at hand.
+
+The logits of a few tokens at all places of the model are made by one matrix product. All that is asked of them is then
+taken from them in tiles small enough for the processor's cache, so that nothing of the order of places times tokens
+times vocabulary is ever held, and each logit is read from memory twice. For one tile, with z the logits:
+
+1. the largest, m, of each row, and the candidates for the most probable outcomes, from maxima over runs of 64;
+2. :math:`u = z - m` and :math:`e = e^u`, one exponential, and sums over outcomes: the mass :math:`M = \sum e`, so that
+   :math:`\log p = u - \log M`, the entropy :math:`H = \log M - \frac1M \sum e\,u`, and the divergence from a row with
+   u' and M', :math:`\frac1M \sum e\,(u - u') - \log M + \log M'`; Rényi entropies from :math:`\sum e^{\alpha u}`;
+3. when all of M is known, :math:`\sqrt p = e^{(u - \log M) / 2}` and :math:`\sum (\sqrt p - \sqrt{p'})^2`. The
+   Fisher–Rao distance is :math:`4 \arcsin(\tfrac12 \|\sqrt p - \sqrt{p'}\|)`, which keeps its digits for predictions
+   that are nearly equal, where :math:`2 \arccos \sum \sqrt{p p'}` loses half of them.
+
+Sums over a tile are pairwise sums in the format of the logits; tiles are added up in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infogeo._checks import FloatArray
+
+if TYPE_CHECKING:
+    import torch
+
+TILE = 2**18
+"""Numbers in one tile: with its three work arrays of a megabyte each, it stays in the cache of two cores."""
+
+RUN = 64
+"""Outcomes whose maximum is taken first when the most probable ones are looked for."""
+
+NEAR_ONE = 0.05
+"""Orders this close to one have their Rényi entropy computed from differences to Shannon's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is to be computed."""
+
+    states: int
+    """How many rows, the first ones, are states of the residual stream; the last of them is the final prediction."""
+    compare: bool = True
+    """Divergences to the final and the next state, and Fisher–Rao distances."""
+    renyi: tuple[float, ...] = ()
+    top_p: float | None = None
+    top_k: int = 1
+
+
+@dataclass(kw_only=True)
+class Found:
+    """Statistics of tokens (n) at rows (R), in float64."""
+
+    entropy: FloatArray
+    kl_to_final: FloatArray
+    kl_to_next: FloatArray
+    """NaN but for the states before the last."""
+    cross_entropy: FloatArray
+    rank: NDArray[np.int64]
+    step_length: FloatArray
+    """NaN but for the states after the first."""
+    geodesic_length: FloatArray
+    top_ids: NDArray[np.int64]
+    top_probabilities: FloatArray
+    renyi: dict[float, FloatArray] = field(default_factory=dict)
+    set_size: NDArray[np.int64] | None = None
+    finite: NDArray[np.bool_]
+    """False where a logit is NaN or infinite."""
+
+
+def statistics_of(logits: torch.Tensor, targets: Sequence[int], wanted: Wanted) -> Found:
+    """Statistics of the predictions with the given logits.
+
+    Parameters
+    ----------
+    logits : tensor, shape (n, R, V)
+        Float32 or float64, contiguous.
+    targets : sequence of int
+        (n) the true outcome of each token, -1 where there is none.
+    wanted : Wanted
+
+    Returns
+    -------
+    Found
+    """
+    import torch
+
+    n, rows, outcomes = logits.shape
+    true = torch.as_tensor(list(targets), device=logits.device)
+    work = _Work(logits, wanted)
+    at_once = max(1, TILE // (rows * outcomes))
+    parts: list[dict[str, Any]] = []
+    for start in range(0, n, at_once):
+        here = slice(start, min(start + at_once, n))
+        parts.append(work.tile(logits[here], true[here]))
+    joined = {
+        name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0] if name != "renyi"
+    }
+    renyi = {
+        order: np.concatenate([part["renyi"][order].cpu().numpy() for part in parts]).T for order in wanted.renyi
+    }
+    by_row = {
+        name: value.swapaxes(0, 1) if value.ndim >= 2 else value for name, value in joined.items()
+    }
+    return Found(renyi=renyi, **by_row)
+
+
+class _Work:
+    """Work arrays of the size of a tile, and what is done with them."""
+
+    def __init__(self, logits: torch.Tensor, wanted: Wanted) -> None:
+        import torch
+
+        _, rows, outcomes = logits.shape
+        self.wanted, self.rows, self.outcomes = wanted, rows, outcomes
+        self.columns = min(outcomes, max(RUN, TILE // rows))
+        tokens = max(1, TILE // (rows * outcomes))
+        size = tokens * rows * self.columns
+        self.arrays = [torch.empty(size, dtype=logits.dtype, device=logits.device) for _ in range(3)]
+
+    def _array(self, which: int, like: torch.Tensor) -> torch.Tensor:
+        return self.arrays[which][: like.numel()].view(like.shape)
+
+    def tile(self, z: torch.Tensor, true: torch.Tensor) -> dict[str, Any]:
+        """Statistics of a few tokens (g, R, V)."""
+        import torch
+
+        wanted = self.wanted
+        g, rows, outcomes = z.shape
+        top_values, top_ids = _largest(z, wanted.top_k)
+        top = top_values[..., :1]
+        own = torch.gather(z, 2, true.clamp_min(0)[:, None, None].expand(g, rows, 1))
+        blocks = [slice(a, min(a + self.columns, outcomes)) for a in range(0, outcomes, self.columns)]
+        sums = _Sums()
+        for block in blocks:
+            self._sums(z[..., block], top, own, sums)
+        mass = sums["mass"]
+        log_mass = mass.log()
+        log_sum = top[..., 0].double() + log_mass
+        steps = _Sums()
+        if wanted.compare and wanted.states > 1:
+            half = (log_sum / -2).to(z.dtype)[:, : wanted.states, None]
+            for block in blocks:
+                self._distances(z[:, : wanted.states, block], half, steps)
+        found = self._finished(sums, steps, mass, log_mass)
+        there = (true >= 0)[:, None]
+        top_log = top_values.double() - log_sum[..., None]
+        found |= {
+            "cross_entropy": torch.where(there, log_sum - own[..., 0].double(), torch.nan),
+            "rank": torch.where(there, sums["above"].long() + 1, 0), "finite": torch.isfinite(log_sum),
+            "top_ids": top_ids, "top_probabilities": top_log.exp(),
+            "renyi": {order: self._renyi(order, sums, mass, log_mass) for order in wanted.renyi},
+        }
+        if wanted.top_p is not None:
+            found["set_size"] = _set_sizes(z, log_sum, wanted.top_p)
+        return found
+
+    def _sums(self, z: torch.Tensor, top: torch.Tensor, own: torch.Tensor, sums: _Sums) -> None:
+        """Add up what needs no normalizer, over the outcomes of one tile."""
+        import torch
+
+        wanted, states = self.wanted, self.wanted.states
+        sums.add("above", torch.gt(z, own, out=self._array(2, z)).sum(-1))
+        u = torch.sub(z, top, out=self._array(0, z))
+        e = torch.exp(u, out=self._array(1, z))
+        sums.add("mass", e.sum(-1))
+        sums.add("own", torch.mul(e, u, out=self._array(2, z)).sum(-1))
+        if wanted.compare:
+            sums.add("final", torch.mul(e, u[:, states - 1 : states], out=self._array(2, z)).sum(-1))
+            ahead = e[:, : states - 1]
+            sums.add("next", torch.mul(ahead, u[:, 1:states], out=self._array(2, ahead)).sum(-1))
+        for order in wanted.renyi:
+            if order not in (0.0, 1.0, np.inf):
+                power = torch.mul(u, order - 1 if _near_one(order) else order, out=self._array(2, z))
+                sums.add(f"power {order}", (power.expm1_().mul_(e) if _near_one(order) else power.exp_()).sum(-1))
+
+    def _distances(self, z: torch.Tensor, half: torch.Tensor, steps: _Sums) -> None:
+        """Add up squared distances of the roots, from state to state and from the first to the last."""
+        import torch
+
+        root = torch.add(half, z, alpha=0.5, out=self._array(0, z)).exp_()
+        step = torch.sub(root[:, 1:], root[:, :-1], out=self._array(1, root[:, 1:]))
+        steps.add("steps", step.mul_(step).sum(-1))
+        whole = root[:, -1] - root[:, 0]
+        steps.add("whole", whole.mul_(whole).sum(-1))
+
+    def _finished(
+        self, sums: _Sums, steps: _Sums, mass: torch.Tensor, log_mass: torch.Tensor
+    ) -> dict[str, Any]:
+        """Entropy, divergences and distances from the sums."""
+        import torch
+
+        wanted, states = self.wanted, self.wanted.states
+        entropy = log_mass - sums["own"] / mass
+        to_final, to_next, step = (torch.full_like(entropy, torch.nan) for _ in range(3))
+        whole = torch.full_like(entropy[:, 0], torch.nan)
+        if wanted.compare:
+            to_final = log_mass[:, states - 1 : states] - sums["final"] / mass - entropy
+            before = slice(0, states - 1)
+            to_next[:, before] = log_mass[:, 1:states] - sums["next"] / mass[:, before] - entropy[:, before]
+            if states > 1:
+                step[:, 1:states] = _arc(steps["steps"])
+            whole = _arc(steps["whole"]) if states > 1 else torch.zeros_like(whole)
+        return {
+            "entropy": entropy, "kl_to_final": to_final, "kl_to_next": to_next, "step_length": step,
+            "geodesic_length": whole,
+        }
+
+    def _renyi(self, order: float, sums: _Sums, mass: torch.Tensor, log_mass: torch.Tensor) -> torch.Tensor:
+        """Rényi entropy of one order from the sums."""
+        import torch
+
+        if order == 0:
+            return torch.full_like(mass, float(np.log(self.outcomes)))
+        own: torch.Tensor = sums["own"]
+        if order == 1:
+            return log_mass - own / mass
+        if order == np.inf:
+            return log_mass
+        power: torch.Tensor = sums[f"power {order}"]
+        if _near_one(order):
+            # sum e^(a u) = M + sum e (e^((a-1) u) - 1), and the second part is small
+            return log_mass + torch.log1p(power / mass) / (1 - order)
+        return (power.log() - order * log_mass) / (1 - order)
+
+
+class _Sums(dict[str, Any]):
+    """Sums over tiles, in float64."""
+
+    def add(self, name: str, value: torch.Tensor) -> None:
+        self[name] = self[name] + value.double() if name in self else value.double()
+
+
+def _near_one(order: float) -> bool:
+    return abs(order - 1) < NEAR_ONE
+
+
+def _arc(squared: torch.Tensor) -> torch.Tensor:
+    """Fisher–Rao distance of two predictions whose roots are so far apart, squared."""
+    return 4 * (squared.sqrt() / 2).clamp_max(1).asin()
+
+
+def _largest(z: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest numbers of each row (g, R, V) and where they are, (g, R, count).
+
+    Each of the largest lies in one of as many runs with the largest maxima, or in the rest at the end.
+    """
+    import torch
+
+    outcomes = z.shape[-1]
+    runs = outcomes // RUN
+    if runs <= count:
+        return torch.topk(z, count, dim=-1)
+    best = z[..., : runs * RUN].view(*z.shape[:-1], runs, RUN).amax(-1).topk(count, dim=-1).indices
+    places = (best[..., None] * RUN + torch.arange(RUN, device=z.device)).flatten(-2)
+    rest = torch.arange(runs * RUN, outcomes, device=z.device).expand(*z.shape[:2], -1)
+    places = torch.cat([places, rest], dim=-1)
+    values, at = torch.gather(z, 2, places).topk(count, dim=-1)
+    return values, torch.gather(places, 2, at)
+
+
+def _set_sizes(z: torch.Tensor, log_sum: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Fewest outcomes of each row (g, R, V) whose probabilities sum to at least ``top_p``."""
+    import torch
+
+    p = (z - log_sum[..., None].to(z.dtype)).exp_()
+    ordered = torch.from_numpy(np.sort(p.cpu().numpy(), axis=-1)).flip(-1) if p.device.type == "cpu" else (
+        p.sort(dim=-1, descending=True).values
+    )
+    sums = ordered.double().cumsum_(-1)
+    sizes = (sums < top_p).sum(-1) + 1
+    return sizes.clamp_max(z.shape[-1])
