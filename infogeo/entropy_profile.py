@@ -57,7 +57,7 @@ class EntropyProfile(Result):
     kl_to_next: FloatArray
     """(R, T) divergence of the row's prediction from that of the next state of the stream; NaN where there is none."""
     cross_entropy: FloatArray
-    """(R, T) -log p of the true token in nats; NaN where there is none."""
+    """(R, T) -log p of the true token in nats; NaN where there is none among the outcomes."""
     rank: IntArray
     """(R, T) place of the true token among the outcomes, 1 for the most probable; 0 where there is no true token."""
     step_length: FloatArray

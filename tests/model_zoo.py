@@ -17,7 +17,10 @@ BART = {
     "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "d_model": 16,
     "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 64,
 }
-T5 = {"num_layers": 2, "num_decoder_layers": 3, "num_heads": 2, "d_model": 16, "d_kv": 8, "d_ff": 32}
+T5 = {
+    "num_layers": 2, "num_decoder_layers": 3, "num_heads": 2, "d_model": 16, "d_kv": 8, "d_ff": 32,
+    "decoder_start_token_id": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class Specimen:
     refused: str = ""
     """What the error says when the model cannot be read at all."""
     same_depth: bool = field(default=True)
+    positions: int | None = 0
+    """Number that the model gives the first position, so that a text with padding on its left can be numbered; None
+    where it takes no position numbers."""
+    left: str = ""
+    """Why padding on the left changes its predictions; empty where it does not."""
+    double: str = ""
+    """Why it has no prediction in float64; empty where it has."""
 
 
 def _causal(name: str, settings: dict[str, Any], **more: Any) -> Specimen:
@@ -44,6 +54,12 @@ def _masked(name: str, settings: dict[str, Any], **more: Any) -> Specimen:
     return Specimen(f"{name}ForMaskedLM", f"{name}Config", settings, predicts="itself", **more)
 
 
+def _two_stacks(name: str, settings: dict[str, Any], **more: Any) -> Specimen:
+    return Specimen(f"{name}ForConditionalGeneration", f"{name}Config", settings, positions=None, **more)
+
+
+COLUMNS = "its stacks number positions by column, padding included, and take no numbers of the caller's"
+NARROWED = "it turns its logits into float32"
 MOE = {"num_local_experts": 4, "num_experts_per_tok": 2}
 ZOO: dict[str, Specimen] = {
     "gpt2": Specimen("GPT2LMHeadModel", "GPT2Config", GPT2),
@@ -58,7 +74,7 @@ ZOO: dict[str, Specimen] = {
     "gptbigcode": _causal("GPTBigCode", GPT2),
     "opt": _causal("OPT", OPT),
     "opt, projected": _causal("OPT", {**OPT, "word_embed_proj_dim": 8, "do_layer_norm_before": False}),
-    "bloom": _causal("Bloom", GPT2 | {"hidden_size": 16}),
+    "bloom": _causal("Bloom", GPT2 | {"hidden_size": 16}, positions=None),
     "llama": _causal("Llama", BASE),
     "mistral": _causal("Mistral", {**GROUPED, "sliding_window": 3}),
     "mixtral": _causal("Mixtral", {**GROUPED, **MOE}),
@@ -78,11 +94,14 @@ ZOO: dict[str, Specimen] = {
         "residual_multiplier": 0.5, "attention_multiplier": 0.4,
     }),
     "falcon": _causal("Falcon", {**BASE, "multi_query": True, "parallel_attn": True}),
-    "mpt": _causal("Mpt", {"n_layers": 3, "n_heads": 2, "d_model": 16}),
+    "mpt": _causal("Mpt", {"n_layers": 3, "n_heads": 2, "d_model": 16}, positions=None),
     "stablelm": _causal("StableLm", {**BASE, "num_key_value_heads": 2}),
     "biogpt": _causal("BioGpt", BASE),
-    "xglm": _causal("XGLM", {"num_layers": 3, "attention_heads": 2, "d_model": 16, "ffn_dim": 32}),
-    "mamba": _causal("Mamba", {"num_hidden_layers": 3, "hidden_size": 16}, attention=False),
+    "xglm": _causal(
+        "XGLM", {"num_layers": 3, "attention_heads": 2, "d_model": 16, "ffn_dim": 32},
+        double="does not run: its mask holds the lowest float64, its attention is computed in float32",
+    ),
+    "mamba": _causal("Mamba", {"num_hidden_layers": 3, "hidden_size": 16}, attention=False, positions=None, double=NARROWED),
     "nemotron": _causal("Nemotron", {**BASE, "num_key_value_heads": 2}),
     "deepseek-v3": _causal("DeepseekV3", {
         **BASE, "num_key_value_heads": 2, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4,
@@ -103,7 +122,7 @@ ZOO: dict[str, Specimen] = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
     }, refused="residual stream"),
     "bert": _masked("Bert", BASE),
-    "roberta": _masked("Roberta", BASE),
+    "roberta": _masked("Roberta", BASE, positions=1),
     "electra": _masked("Electra", {**BASE, "embedding_size": 8}),
     "distilbert": _masked("DistilBert", {"n_layers": 3, "n_heads": 2, "dim": 16, "hidden_dim": 32}),
     "albert": _masked("Albert", {**BASE, "embedding_size": 8}),
@@ -111,20 +130,54 @@ ZOO: dict[str, Specimen] = {
     "deberta-v2": _masked("DebertaV2", {
         **BASE, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False,
     }),
-    "mpnet": _masked("MPNet", BASE),
+    "mpnet": _masked("MPNet", BASE, positions=2),
     "xlnet": Specimen(
         "XLNetLMHeadModel", "XLNetConfig", {"n_layer": 2, "n_head": 2, "d_model": 16, "d_inner": 32}, predicts="itself",
+        positions=None,
     ),
-    "t5": Specimen("T5ForConditionalGeneration", "T5Config", T5),
-    "t5, untied": Specimen(
-        "T5ForConditionalGeneration", "T5Config", {**T5, "tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}
+    "t5": _two_stacks("T5", T5),
+    "t5, untied": _two_stacks("T5", {**T5, "tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}),
+    "umt5": _two_stacks("UMT5", T5),
+    "bart": _two_stacks("Bart", BART, left=COLUMNS),
+    "mbart": _two_stacks("MBart", BART, left=COLUMNS),
+    "pegasus": _two_stacks("Pegasus", BART, left=COLUMNS),
+    "marian": Specimen(
+        "MarianMTModel", "MarianConfig", BART | {"decoder_start_token_id": 0}, positions=None, left=COLUMNS,
     ),
-    "umt5": Specimen("UMT5ForConditionalGeneration", "UMT5Config", T5),
-    "bart": Specimen("BartForConditionalGeneration", "BartConfig", BART),
-    "mbart": Specimen("MBartForConditionalGeneration", "MBartConfig", BART),
-    "pegasus": Specimen("PegasusForConditionalGeneration", "PegasusConfig", BART),
-    "marian": Specimen("MarianMTModel", "MarianConfig", BART | {"decoder_start_token_id": 0}),
 }
+
+MAMBA = {"mamba_d_state": 4, "num_key_value_heads": 2}
+ALSO: dict[str, Specimen] = {
+    "falcon-h1": _causal("FalconH1", {
+        **BASE, **MAMBA, "head_dim": 8, "mamba_d_ssm": 16, "mamba_n_heads": 2, "mamba_d_head": 8, "mamba_n_groups": 1,
+        "lm_head_multiplier": 0.3, "embedding_multiplier": 2.0,
+    }),
+    "jamba": _causal("Jamba", {
+        **BASE, **MAMBA, "num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1,
+        "expert_layer_period": 2, "num_experts": 2, "mamba_dt_rank": 4,
+    }),
+    "recurrentgemma": _causal("RecurrentGemma", {
+        **BASE, "num_key_value_heads": 1, "lru_width": 16, "attention_window_size": 4,
+    }, left="its recurrence runs through the padding"),
+    "hyperclovax": _causal("HyperCLOVAX", {**BASE, "num_key_value_heads": 2, "logits_scaling": 0.25}),
+    "xlstm": _causal(
+        "xLSTM", {"num_hidden_layers": 2, "hidden_size": 16, "num_heads": 2}, positions=None, attention=False,
+        left="it takes no mask", double=NARROWED,
+    ),
+    "llama4": Specimen("Llama4ForCausalLM", "Llama4TextConfig", {**GROUPED, **MOE, "intermediate_size_mlp": 32}),
+    "ctrl": Specimen("CTRLLMHeadModel", "CTRLConfig", {"n_layer": 3, "n_head": 2, "n_embd": 16, "dff": 32}),
+    "xlm-roberta": _masked("XLMRoberta", BASE, positions=1),
+    "rembert": _masked("RemBert", {**BASE, "input_embedding_size": 8, "output_embedding_size": 12}),
+    "fnet": _masked("FNet", BASE, attention=False, left="it takes no mask and mixes all positions"),
+    "mt5": _two_stacks("MT5", T5),
+    "longt5": _two_stacks("LongT5", T5),
+    "m2m100": _two_stacks("M2M100", BART),
+    "longformer": _masked("Longformer", {**BASE, "attention_window": 4}, refused="residual stream"),
+    "funnel": _masked("Funnel", {
+        "block_sizes": [1, 1], "d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 32,
+    }, refused="several stacks"),
+}
+"""More architectures, with a read-out or a refusal of their own; only read out."""
 
 
 def make_tokenizer(*, model_max_length: int = 30) -> Any:
@@ -171,5 +224,52 @@ def make_net(model_class: str, config_class: str, settings: dict[str, Any], *, s
 
 def make_specimen(name: str, *, seed: int = 0) -> Any:
     """The network of one entry of the zoo."""
-    entry = ZOO[name]
+    entry = {**ZOO, **ALSO}[name]
     return make_net(entry.model, entry.config, entry.settings, seed=seed)
+
+
+def tail_of(net: Any, ids: Any, states: Any = None, *, mask: Any = None, **more: Any) -> tuple[Any, Any]:
+    """Residual stream (L + 1, texts, T, d) by hooks, and the logits (texts, T, V), of ids (texts, T).
+
+    With states (texts, T, d) these go on in the place of what the last block returned, so that the logits are those
+    the model itself makes of them. Of two stacks it is the decoder's stream, and the source is the same text.
+    """
+    import inspect
+
+    import torch
+
+    from infogeo_adapters.transformers.stack import find_stack, quiet, runner
+
+    stack = find_stack(net, "decoder")
+    stream: list[Any] = []
+
+    def turned(x: Any) -> Any:
+        return x.transpose(0, 1) if stack.time_major else x
+
+    def enter(module: Any, args: Any, kwargs: Any) -> None:
+        if not stream:
+            stream.append(turned((args[0] if args else kwargs["hidden_states"]).clone()))
+
+    def leave(module: Any, args: Any, output: Any) -> Any:
+        first = output[0] if isinstance(output, tuple) else output
+        stream.append(turned(first.clone()))
+        if states is None or len(stream) <= stack.depth:
+            return None
+        other = turned(states)
+        return (other, *output[1:]) if isinstance(output, tuple) else other
+
+    taken = inspect.signature(net.forward).parameters
+    mask = torch.ones_like(ids) if mask is None else mask
+    given = {"attention_mask": mask, "use_cache": False, **more}
+    if stack.side == "decoder":
+        given |= {"decoder_input_ids": ids, "decoder_attention_mask": mask}
+    handles = []
+    try:
+        for block in dict.fromkeys(runner(net, stack.side).get_submodule(stack.path).children()):
+            handles += [block.register_forward_pre_hook(enter, with_kwargs=True), block.register_forward_hook(leave)]
+        with torch.no_grad(), quiet():
+            output = net(input_ids=ids, **{k: v for k, v in given.items() if k in taken})
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(stream), output.logits

@@ -109,6 +109,8 @@ def test_certain_predictions_have_entropy_zero_and_uniform_ones_log_v() -> None:
     sure = logit_lens(model, acts, readout=certain)
     assert not sure.entropy.any()
     assert (sure.top_probability == 1).all()
+    assert not sure.kl_to_final.any()
+    assert not sure.path_length.any()
     assert set(sure.top_tokens[0]) == {make_tokenizer().convert_ids_to_tokens(7)}
     unsure = logit_lens(model, acts, readout=lambda states: torch.zeros(len(states), 10))
     np.testing.assert_allclose(unsure.entropy, math.log(10), rtol=1e-14)
@@ -167,8 +169,12 @@ def test_what_cannot_be_read_out_is_refused() -> None:
     with pytest.raises(ModelError, match="predicts no tokens"):
         logit_lens(headless, TEXT)
     model = make_model("gpt2")
-    with pytest.raises(ArgumentError, match="text: found list, wanted one text"):
-        logit_lens(model, [TEXT, TEXT])  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="text: found int, wanted a text, its activations, or a sequence"):
+        logit_lens(model, 3)  # type: ignore[call-overload]
+    with pytest.raises(ArgumentError, match="text 1: found int, wanted a text"):
+        logit_lens(model, [TEXT, 3])  # type: ignore[list-item]
+    with pytest.raises(ArgumentError, match="mixed"):
+        logit_lens(model, [TEXT, capture_activations(model, TEXT, attention=False)])
     with pytest.raises(TextError):
         logit_lens(model, "   ")
     with pytest.raises(ArgumentError, match="captured from"):

@@ -314,7 +314,8 @@ class _Reader:
             raise ArgumentError(f"top_k: found {plan.top_k}, but there are {outcomes} outcomes")
         position = np.full(columns, -1)
         position[np.arange(columns) if used is None else used] = np.arange(outcomes)
-        true = np.where(targets >= 0, position[np.maximum(targets, 0)], -1)
+        known = (targets >= 0) & (targets < columns)
+        true = np.where(known, position[np.where(known, targets, 0)], -1)
         wanted = Wanted(
             states=sum(place.stage in STATES for place in places), compare=plan.compare, renyi=plan.renyi,
             top_p=plan.top_p, top_k=plan.top_k,

@@ -38,6 +38,9 @@ RUN = 64
 NEAR_ONE = 0.05
 """Orders this close to one have their Rényi entropy computed from differences to Shannon's."""
 
+MOST_EXPONENT = 80.0
+"""Where (order - 1) u is larger than this, e is zero in any format, and so is the product of the two."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
@@ -177,7 +180,11 @@ class _Work:
         for order in wanted.renyi:
             if order not in (0.0, 1.0, np.inf):
                 power = torch.mul(u, order - 1 if _near_one(order) else order, out=self._array(2, z))
-                sums.add(f"power {order}", (power.expm1_().mul_(e) if _near_one(order) else power.exp_()).sum(-1))
+                if _near_one(order):
+                    power.clamp_(max=MOST_EXPONENT).expm1_().mul_(e)
+                else:
+                    power.exp_()
+                sums.add(f"power {order}", power.sum(-1))
 
     def _distances(self, z: torch.Tensor, half: torch.Tensor, steps: _Sums) -> None:
         """Add up squared distances of the roots, from state to state and from the first to the last."""

@@ -1,0 +1,149 @@
+"""The statistics of a lens against the library's own measures in float64, and laws of known entropy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
+
+from infogeo import Categorical, fisher_rao_distance, kl_divergence, renyi_entropy, shannon_entropy  # noqa: E402
+from infogeo_adapters.transformers import lens_statistics as module  # noqa: E402
+from infogeo_adapters.transformers.lens_statistics import Wanted, statistics_of  # noqa: E402
+
+ORDERS = (0.0, 0.3, 0.5, 0.97, 1.0, 1.02, 2.0, 5.0, math.inf)
+
+
+def logits_of(n: int, rows: int, outcomes: int, *, scale: float = 3.0, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    walk = rng.normal(size=(n, rows, outcomes)).cumsum(axis=1) * scale + rng.normal(size=(n, rows, 1)) * 20
+    return np.asarray(walk)
+
+
+def twin(z: np.ndarray, targets: list[int], states: int, top_p: float) -> dict[str, Any]:
+    """Each statistic by the library's own measure, or in the most obvious way."""
+    n, rows, _ = z.shape
+    log_p = log_softmax(z, axis=-1)
+    law = [[Categorical(log_p[t, r]) for t in range(n)] for r in range(rows)]
+    nan = np.full((rows, n), np.nan)
+    found: dict[str, Any] = {
+        "entropy": np.array([[float(shannon_entropy(q)) for q in row] for row in law]),
+        "kl_to_final": np.array([[float(kl_divergence(row[t], law[states - 1][t])) for t in range(n)] for row in law]),
+        "kl_to_next": nan.copy(), "step_length": nan.copy(), "cross_entropy": nan.copy(),
+        "rank": np.zeros((rows, n), dtype=int), "set_size": np.zeros((rows, n), dtype=int),
+        "geodesic_length": np.array([float(fisher_rao_distance(law[0][t], law[states - 1][t])) for t in range(n)]),
+        "renyi": {a: np.array([[float(renyi_entropy(np.exp(q.log_probs) if a else np.ones(z.shape[-1]) / z.shape[-1], alpha=a)) for q in row] for row in law])
+                  for a in ORDERS},
+    }
+    for t in range(n):
+        for r in range(rows):
+            p = np.exp(log_p[t, r])
+            if r < states - 1:
+                found["kl_to_next"][r, t] = float(kl_divergence(law[r][t], law[r + 1][t]))
+            if 0 < r < states:
+                found["step_length"][r, t] = float(fisher_rao_distance(law[r - 1][t], law[r][t]))
+            if targets[t] >= 0:
+                found["cross_entropy"][r, t] = -log_p[t, r, targets[t]]
+                found["rank"][r, t] = 1 + int((p > p[targets[t]]).sum())
+            found["set_size"][r, t] = 1 + int((np.cumsum(np.sort(p)[::-1]) < top_p).sum())
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("rows", "states", "outcomes", "tile"),
+    [(5, 5, 1000, 2**18), (5, 3, 1000, 512), (4, 4, 193, 2048), (3, 1, 70, 64), (1, 1, 40, 2**18), (2, 2, 3, 1)],
+)
+def test_every_statistic_is_what_the_library_says(
+    dtype: Any, rows: int, states: int, outcomes: int, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TILE", tile)
+    z = torch.as_tensor(logits_of(7, rows, outcomes)).to(dtype)
+    targets = [0, 2, -1, 1, outcomes - 1, 2, -1]
+    wanted = Wanted(states=states, renyi=ORDERS, top_p=0.8, top_k=min(5, outcomes))
+    found = statistics_of(z, targets, wanted)
+    expected = twin(z.double().numpy(), targets, states, 0.8)
+    tight = {"atol": 2e-12, "rtol": 1e-11} if dtype == torch.float64 else {"atol": 5e-6, "rtol": 2e-6}
+    for name in ("entropy", "kl_to_final", "kl_to_next", "cross_entropy", "step_length", "geodesic_length"):
+        np.testing.assert_allclose(getattr(found, name), expected[name], err_msg=name, **tight)
+    for order in ORDERS:
+        np.testing.assert_allclose(found.renyi[order], expected["renyi"][order], err_msg=str(order), **tight)
+    np.testing.assert_array_equal(found.rank, expected["rank"])
+    np.testing.assert_array_equal(found.set_size, expected["set_size"])
+    assert found.finite.all()
+    best = np.argsort(-z.double().numpy(), axis=-1, kind="stable")[..., : wanted.top_k].swapaxes(0, 1)
+    np.testing.assert_array_equal(found.top_ids, best)
+    p = np.exp(log_softmax(z.double().numpy(), axis=-1)).swapaxes(0, 1)
+    np.testing.assert_allclose(found.top_probabilities, np.take_along_axis(p, best, -1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", ORDERS)
+def test_the_uniform_law_over_a_large_vocabulary(alpha: float) -> None:
+    found = statistics_of(torch.full((1, 1, 256_000), 3.7), [5], Wanted(states=1, renyi=(alpha,)))
+    np.testing.assert_allclose(found.renyi[alpha], math.log(256_000), rtol=1e-7)
+    np.testing.assert_allclose(found.entropy, math.log(256_000), rtol=1e-7)
+    assert found.rank.item() == 1  # nothing is more probable
+
+
+@pytest.mark.parametrize("alpha", ORDERS)
+def test_a_large_vocabulary_in_single_precision(alpha: float) -> None:
+    z = torch.randn((2, 2, 256_000), generator=torch.Generator().manual_seed(0)) * 4
+    found = statistics_of(z, [0, 1], Wanted(states=2, renyi=(alpha,)))
+    wide = statistics_of(z.double(), [0, 1], Wanted(states=2, renyi=(alpha,)))
+    np.testing.assert_allclose(found.renyi[alpha], wide.renyi[alpha], atol=2e-6)
+    for name in ("entropy", "kl_to_final", "kl_to_next", "step_length", "geodesic_length", "cross_entropy"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wide, name), atol=4e-6, err_msg=name)
+
+
+def test_predictions_that_are_nearly_equal_keep_their_distance() -> None:
+    z = np.repeat(logits_of(3, 1, 500), 2, axis=1)
+    for step in (1e-2, 1e-3, 1e-4):
+        z[:, 1] = z[:, 0] + step * np.random.default_rng(1).normal(size=(3, 500))
+        wide = statistics_of(torch.as_tensor(z), [-1] * 3, Wanted(states=2))
+        expected = [float(fisher_rao_distance(*(Categorical.from_logits(row) for row in token))) for token in z]
+        np.testing.assert_allclose(wide.step_length[1], expected, rtol=1e-9)
+        narrow = statistics_of(torch.as_tensor(z).float(), [-1] * 3, Wanted(states=2))
+        rounding = 40 * np.abs(z).max() * 6e-8  # of the logits themselves
+        np.testing.assert_allclose(narrow.step_length[1], expected, atol=rounding)
+
+
+def test_certain_and_opposite_predictions() -> None:
+    z = torch.full((1, 2, 300), -4000.0)
+    z[0, 0, 7], z[0, 1, 250] = 4000.0, 4000.0
+    found = statistics_of(z, [250], Wanted(states=2, renyi=ORDERS[1:], top_p=0.5))
+    assert found.entropy.tolist() == [[0.0], [0.0]]
+    assert found.step_length[1].item() == pytest.approx(math.pi, abs=1e-6)  # the largest there is
+    assert found.kl_to_final[0].item() == pytest.approx(8000.0)
+    assert found.rank.ravel().tolist() == [2, 1]
+    assert found.set_size.ravel().tolist() == [1, 1]
+    assert all(np.abs(h).max() == 0 for h in found.renyi.values())
+
+
+def test_without_comparisons_only_they_are_missing() -> None:
+    z = torch.as_tensor(logits_of(4, 3, 90))
+    every = statistics_of(z, [1] * 4, Wanted(states=3))
+    some = statistics_of(z, [1] * 4, Wanted(states=3, compare=False))
+    for name in ("entropy", "cross_entropy", "rank", "top_ids", "top_probabilities"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(every, name))
+    for name in ("kl_to_final", "kl_to_next", "step_length", "geodesic_length"):
+        assert np.isnan(getattr(some, name)).all()
+
+
+def test_what_is_not_finite_is_pointed_at() -> None:
+    z = torch.as_tensor(logits_of(3, 2, 50))
+    z[1, 0, 3], z[2, 1, 0] = math.nan, math.inf
+    found = statistics_of(z, [0] * 3, Wanted(states=2))
+    assert found.finite.tolist() == [[True, False, True], [True, True, False]]
+
+
+def test_whole_sets_and_ties() -> None:
+    z = torch.zeros((1, 1, 130), dtype=torch.float64)
+    z[0, 0, :3] = 1.0
+    found = statistics_of(z, [1], Wanted(states=1, top_p=1.0, top_k=3))
+    assert set(found.top_ids.ravel().tolist()) == {0, 1, 2}
+    assert found.rank.item() == 1
+    assert 129 <= found.set_size.item() <= 130
