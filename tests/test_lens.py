@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
-import tracemalloc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -84,17 +85,29 @@ def test_small_chunks_give_the_same() -> None:
 
 def test_memory_does_not_grow_with_layers_tokens_and_vocabulary() -> None:
     outcomes, model = 20_000, load_model(make_net(*LANGUAGE_MODELS["gpt2"][:3]), tokenizer=make_tokenizer())
-    acts = capture_activations(model, TEXT + " the cat" * 8, attention=False)
+    acts = capture_activations(model, TEXT + " the cat" * 6, attention=False)
+    rows, tokens = acts.n_layers + 1, len(acts.tokens)
     head = torch.randn(16, outcomes)
-    memory = 4 * 32 * outcomes
-    everything = 8 * acts.hidden_states.shape[0] * len(acts.tokens) * outcomes
-    logit_lens(model, acts, readout=lambda states: states @ head, memory=memory)
-    tracemalloc.start()
-    profile = logit_lens(model, acts, readout=lambda states: states @ head, memory=memory)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert profile.n_outcomes == outcomes
-    assert peak < 2 * memory < everything / 2
+    alive: dict[int, int] = {}
+    most = 0
+
+    def readout(states: torch.Tensor) -> torch.Tensor:
+        nonlocal most
+        logits = states @ head
+        key = id(logits.untyped_storage())
+        alive[key] = logits.nbytes
+        weakref.finalize(logits.untyped_storage(), alive.pop, key)
+        most = max(most, sum(alive.values()))
+        return logits
+
+    whole = 4 * rows * tokens * outcomes
+    for memory in (1.0, 4 * 4 * rows * outcomes):
+        most = 0
+        profile = logit_lens(model, acts, readout=readout, memory=memory)
+        gc.collect()
+        assert profile.n_outcomes == outcomes
+        assert not alive  # none is kept
+        assert 0 < most <= max(memory, 4 * rows * outcomes) < whole / 4
 
 
 def test_certain_predictions_have_entropy_zero_and_uniform_ones_log_v() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ pytest.importorskip("transformers", reason="needs the extra: pip install 'infoge
 
 from model_zoo import TEXT, ZOO, make_specimen, make_tokenizer  # noqa: E402
 
-from infogeo_adapters import capture_activations, capture_encoder_decoder, load_model, logit_lens  # noqa: E402
+from infogeo.entropy_profile import STATES  # noqa: E402
+from infogeo.errors import ModelError  # noqa: E402
+from infogeo_adapters import capture_activations, capture_encoder_decoder, capture_stages, load_model, logit_lens  # noqa: E402
 from infogeo_adapters.transformers.stack import Stack, find_stack, runner  # noqa: E402
 
 READABLE = [name for name, entry in ZOO.items() if not entry.refused]
@@ -84,3 +87,59 @@ def test_on_every_architecture_a_row_is_what_the_model_would_say_itself(name: st
         np.testing.assert_array_equal(profile.top_ids[layer, :, 0], p.argmax(axis=-1))
     assert there.sum() == len(decoder.tokens) - (1 if source is None else 0)
     assert np.ptp(profile.entropy) > 5e-4  # rows that differ by much more than they may be wrong
+
+
+STAGES = ("attention_output", "resid_mid", "feed_forward_output", "resid_post")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "bert", "albert", "t5", "bart"])
+def test_stages_inside_a_block_are_read_out_as_states_are(name: str) -> None:
+    model = load_model(make_specimen(name), tokenizer=make_tokenizer())
+    two = model.kind == "encoder-decoder"
+    more: dict[str, Any] = {"target": TARGET} if two else {}
+    stages = (*STAGES, "resid_cross", "cross_attention_output") if two else STAGES
+    acts = capture_stages(model, SOURCE, **more)
+    profile = logit_lens(model, SOURCE, stages=stages, renyi=0.5, **more)
+    assert set(profile.row_stages) == {"embedding", *stages}
+    np.testing.assert_allclose(logit_lens(model, acts, stages=stages).entropy, profile.entropy, atol=1e-5)
+    whole = logit_lens(model, acts.activations)
+    np.testing.assert_allclose(profile.at_stage("resid_post").entropy, whole.entropy, atol=1e-5)
+    wide = with_wide_head(model.model, profile.source.options["readout"].split(", "))
+    ids, stack = torch.tensor(np.array(acts.activations.token_ids))[None], find_stack(model.model, "decoder")
+    source = None
+    if two:
+        source = torch.tensor(model.tokenizer(SOURCE).input_ids)[None]
+    laws = {}
+    for row, (layer, stage) in enumerate(zip(profile.row_layers.tolist(), profile.row_stages, strict=True)):
+        states = acts.activations.hidden_states[0] if stage == "embedding" else acts.at(stage, layer)
+        log_p = log_softmax(own_logits_from(wide, stack, states, ids, source), axis=-1)
+        laws[row] = np.exp(log_p)
+        np.testing.assert_allclose(profile.entropy[row], -(laws[row] * log_p).sum(axis=-1), atol=1e-5)
+        renyi = 2 * np.log(np.sqrt(laws[row]).sum(axis=-1))
+        np.testing.assert_allclose(profile.renyi[0.5][row], renyi, atol=1e-5)
+    states_rows = [row for row, stage in enumerate(profile.row_stages) if stage in STATES]
+    steps = [2 * np.arccos(np.minimum(np.sqrt(laws[a] * laws[b]).sum(axis=-1), 1))
+             for a, b in itertools.pairwise(states_rows)]
+    np.testing.assert_allclose(profile.step_length[states_rows[1:]], steps, atol=2e-5)
+    branches = [row for row in range(len(profile.row_stages)) if row not in states_rows]
+    assert np.isnan(profile.step_length[branches]).all()
+    assert np.isfinite(profile.kl_to_final[branches]).all()
+    np.testing.assert_allclose(profile.path_length, np.sum(steps, axis=0), atol=1e-4)
+
+
+def test_a_stage_alone_is_compared_with_the_final_prediction() -> None:
+    model = load_model(make_specimen("llama"), tokenizer=make_tokenizer())
+    alone = logit_lens(model, TEXT, stages="resid_mid")
+    among = logit_lens(model, TEXT, stages=["resid_mid", "resid_post"])
+    assert alone.row_layers.tolist() == [1, 2, 3]
+    np.testing.assert_allclose(alone.kl_to_final, among.at_stage("resid_mid").kl_to_final, atol=1e-5)
+    branch = logit_lens(model, TEXT, stages="attention_output")
+    assert branch.row_stages == ("attention_output",) * 3
+    assert np.isnan(branch.path_length).all() or not branch.path_length.any()
+
+
+def test_blocks_without_a_stage() -> None:
+    model = load_model(make_specimen("gpt-j"), tokenizer=make_tokenizer())
+    with pytest.raises(ModelError, match=r"side by side|parallel"):
+        logit_lens(model, TEXT, stages="resid_mid")
+    assert logit_lens(model, TEXT, stages="feed_forward_output").row_layers.tolist() == [1, 2, 3]

@@ -328,6 +328,7 @@ class _Reader:
             if used is not None:
                 logits = logits[:, torch.as_tensor(used, device=logits.device)]
             part = statistics_of(logits.view(-1, rows, outcomes), true[here].tolist(), wanted)
+            del logits  # before the next are made
             if not part.finite.all():
                 row, token = np.argwhere(~part.finite)[0]
                 raise DomainError(

@@ -29,8 +29,8 @@ from infogeo._checks import FloatArray
 if TYPE_CHECKING:
     import torch
 
-TILE = 2**18
-"""Numbers in one tile: with its three work arrays of a megabyte each, it stays in the cache of two cores."""
+TILE = 2**17
+"""Numbers in one tile for each thread: with three work arrays of half a megabyte it stays in the cache of a core."""
 
 RUN = 64
 """Outcomes whose maximum is taken first when the most probable ones are looked for."""
@@ -94,9 +94,10 @@ def statistics_of(logits: torch.Tensor, targets: Sequence[int], wanted: Wanted) 
     import torch
 
     n, rows, outcomes = logits.shape
+    size = TILE * torch.get_num_threads()
     true = torch.as_tensor(list(targets), device=logits.device)
-    work = _Work(logits, wanted)
-    at_once = max(1, TILE // (rows * outcomes))
+    work = _Work(logits, wanted, size)
+    at_once = max(1, size // (rows * outcomes))
     parts: list[dict[str, Any]] = []
     for start in range(0, n, at_once):
         here = slice(start, min(start + at_once, n))
@@ -116,15 +117,14 @@ def statistics_of(logits: torch.Tensor, targets: Sequence[int], wanted: Wanted) 
 class _Work:
     """Work arrays of the size of a tile, and what is done with them."""
 
-    def __init__(self, logits: torch.Tensor, wanted: Wanted) -> None:
+    def __init__(self, logits: torch.Tensor, wanted: Wanted, size: int) -> None:
         import torch
 
         _, rows, outcomes = logits.shape
         self.wanted, self.rows, self.outcomes = wanted, rows, outcomes
-        self.columns = min(outcomes, max(RUN, TILE // rows))
-        tokens = max(1, TILE // (rows * outcomes))
-        size = tokens * rows * self.columns
-        self.arrays = [torch.empty(size, dtype=logits.dtype, device=logits.device) for _ in range(3)]
+        self.columns = min(outcomes, max(RUN, size // rows))
+        room = max(1, size // (rows * outcomes)) * rows * self.columns
+        self.arrays = [torch.empty(room, dtype=logits.dtype, device=logits.device) for _ in range(3)]
 
     def _array(self, which: int, like: torch.Tensor) -> torch.Tensor:
         return self.arrays[which][: like.numel()].view(like.shape)
@@ -172,7 +172,6 @@ class _Work:
         u = torch.sub(z, top, out=self._array(0, z))
         e = torch.exp(u, out=self._array(1, z))
         sums.add("mass", e.sum(-1))
-        sums.add("own", torch.mul(e, u, out=self._array(2, z)).sum(-1))
         if wanted.compare:
             sums.add("final", torch.mul(e, u[:, states - 1 : states], out=self._array(2, z)).sum(-1))
             ahead = e[:, : states - 1]
@@ -185,6 +184,7 @@ class _Work:
                 else:
                     power.exp_()
                 sums.add(f"power {order}", power.sum(-1))
+        sums.add("own", u.mul_(e).sum(-1))  # in place, and so last
 
     def _distances(self, z: torch.Tensor, half: torch.Tensor, steps: _Sums) -> None:
         """Add up squared distances of the roots, from state to state and from the first to the last."""
@@ -224,23 +224,31 @@ class _Work:
 
         if order == 0:
             return torch.full_like(mass, float(np.log(self.outcomes)))
-        own: torch.Tensor = sums["own"]
         if order == 1:
-            return log_mass - own / mass
+            return log_mass - sums["own"] / mass
         if order == np.inf:
             return log_mass
-        power: torch.Tensor = sums[f"power {order}"]
+        power = sums[f"power {order}"]
         if _near_one(order):
             # sum e^(a u) = M + sum e (e^((a-1) u) - 1), and the second part is small
             return log_mass + torch.log1p(power / mass) / (1 - order)
         return (power.log() - order * log_mass) / (1 - order)
 
 
-class _Sums(dict[str, Any]):
-    """Sums over tiles, in float64."""
+class _Sums:
+    """Sums over tiles by name, added up in float64 when they are asked for."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[torch.Tensor]] = {}
 
     def add(self, name: str, value: torch.Tensor) -> None:
-        self[name] = self[name] + value.double() if name in self else value.double()
+        self._parts.setdefault(name, []).append(value)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        import torch
+
+        parts = self._parts[name]
+        return parts[0].double() if len(parts) == 1 else torch.stack(parts).double().sum(0)
 
 
 def _near_one(order: float) -> bool:
