@@ -10,6 +10,8 @@ from typing import Any as _Any
 
 from infogeo import dispatch as dispatch
 from infogeo.activations import AffinityMatrix as AffinityMatrix
+from infogeo.activations import AttentionKind as AttentionKind
+from infogeo.activations import EncoderDecoderActivations as EncoderDecoderActivations
 from infogeo.activations import LayerActivations as LayerActivations
 from infogeo.alpha_divergences import alpha_divergence as alpha_divergence
 from infogeo.alpha_divergences import alpha_measure as alpha_measure
@@ -57,8 +59,8 @@ from infogeo.dual import from_natural as from_natural
 from infogeo.dual import log_partition as log_partition
 from infogeo.dual import natural_fisher_information as natural_fisher_information
 from infogeo.dual import natural_parameters as natural_parameters
-from infogeo.entropy import EntropyProfile as EntropyProfile
 from infogeo.entropy import shannon_entropy as shannon_entropy
+from infogeo.entropy_profile import EntropyProfile as EntropyProfile
 from infogeo.errors import InfogeoError as InfogeoError
 from infogeo.estimation import component_normals as component_normals
 from infogeo.estimation import occurrence_normals as occurrence_normals
@@ -124,6 +126,7 @@ from infogeo.projections import exponential_projection as exponential_projection
 from infogeo.projections import mixture_projection as mixture_projection
 from infogeo.results import Result as Result
 from infogeo.results import Source as Source
+from infogeo.stages import StageActivations as StageActivations
 from infogeo.total_variation import total_variation_distance as total_variation_distance
 from infogeo.words import DistanceMatrix as DistanceMatrix
 from infogeo.words import WordDistributions as WordDistributions

@@ -21,14 +21,57 @@ from infogeo._checks import (
     as_bool_array,
     as_float_array,
     as_int_array,
+    check_count,
     check_shape,
     frozen,
     sealed,
 )
-from infogeo.errors import ArgumentError, DomainError
+from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.results import Result, Source
 
 Pooling = Literal["mean", "first", "last"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionKind:
+    """What one attention map is a map of; an architecture may mix several kinds in one stack."""
+
+    block: int
+    """Block of the stack, counted from 1."""
+    side: Literal["encoder", "decoder"] | None = None
+    """The stack of an encoder-decoder model; None if there is one stack only."""
+    kind: Literal["self", "cross"] = "self"
+    """Cross attention looks from the decoder's tokens at the encoder's."""
+    query_heads: int
+    """Heads, and so maps, of the block."""
+    key_value_heads: int
+    """Heads of keys and values; each serves ``query_heads / key_value_heads`` heads that lie side by side."""
+    causal: bool
+    """True if no token looks at a later one."""
+    window: int | None = None
+    """Most tokens one token may look at, itself counted, back only if causal and around it if not; None if all."""
+    sink: bool = False
+    """True if rows sum to less than one, because part of the attention goes to no token."""
+    implementation: str
+    """What the model computed attention with while it was captured: ``sdpa`` or ``eager``."""
+
+    def __post_init__(self) -> None:
+        check_count("block", self.block, 1)
+        for name in ("query_heads", "key_value_heads"):
+            check_count(name, getattr(self, name), 1)
+        if self.query_heads % self.key_value_heads:
+            raise ArgumentError(
+                f"key_value_heads: found {self.key_value_heads} for {self.query_heads} query heads, "
+                "wanted a number that divides it"
+            )
+        if self.side not in (None, "encoder", "decoder"):
+            raise ArgumentError(f"side: found {self.side!r}, wanted 'encoder', 'decoder' or None")
+        if self.kind not in ("self", "cross"):
+            raise ArgumentError(f"kind: found {self.kind!r}, wanted 'self' or 'cross'")
+        if self.window is not None:
+            check_count("window", self.window, 1)
+        if not isinstance(self.implementation, str) or not self.implementation:
+            raise ArgumentError(f"implementation: found {self.implementation!r}, wanted a name such as 'sdpa'")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,6 +103,8 @@ class LayerActivations(Result):
     """(A, H, T, T) attention probabilities of the blocks in ``attention_layers``, row = query; None if not captured."""
     attention_layers: tuple[int, ...]
     """(A) blocks, counted from 1, that the attention maps belong to."""
+    attention_kinds: tuple[AttentionKind, ...] = ()
+    """(A) what each attention map is, or nothing where it was not noted."""
     causal: bool
     """True if a token attends only to itself and earlier tokens."""
     source: Source
@@ -85,6 +130,7 @@ class LayerActivations(Result):
             attention = _as_floats("attention", self.attention)
             check_shape("attention", attention, (len(self.attention_layers), None, t, t))
             object.__setattr__(self, "attention", attention)
+        _check_kinds("attention_kinds", self.attention_kinds, self.attention_layers, "self")
         missing = set(range(n)) - set(self.token_words.tolist())
         if missing:
             word = min(missing)
@@ -155,6 +201,96 @@ class LayerActivations(Result):
         return (
             f"LayerActivations of {len(self.words)} words in {len(self.tokens)} tokens: "
             f"{self.n_layers} blocks of width {self.dimension}{heads} ({self.source.model})"
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EncoderDecoderActivations(Result):
+    """What an encoder-decoder model computed on a source text and a target text: both stacks, and what joins them.
+
+    The decoder reads a start token and then the labels, which are the tokens of the target, without the last one; at
+    each position it predicts the label there. So the tokens of ``decoder`` are ``(start, label 1, ..., label T - 1)``,
+    and ``target_ids`` are ``(label 1, ..., label T)``.
+    """
+
+    encoder: LayerActivations
+    """The source text."""
+    decoder: LayerActivations
+    """The target text, as the decoder reads it."""
+    cross_attention: NDArray[np.floating[Any]] | None
+    """(A, H, T_target, T_source) attention of the decoder's tokens to the encoder's; None if not captured."""
+    cross_attention_layers: tuple[int, ...]
+    """(A) decoder blocks, counted from 1, that the maps of cross attention belong to."""
+    cross_attention_kinds: tuple[AttentionKind, ...] = ()
+    """(A) what each map of cross attention is, or nothing where it was not noted."""
+    target_ids: IntArray
+    """(T_target,) label that the decoder predicts at each position."""
+
+    def __post_init__(self) -> None:
+        check_activations(self.encoder)
+        check_activations(self.decoder)
+        target_ids = as_int_array("target_ids", self.target_ids)
+        check_shape("target_ids", target_ids, (len(self.decoder.tokens),))
+        moved = np.flatnonzero(target_ids[:-1] != self.decoder.token_ids[1:])
+        if moved.size:
+            t = int(moved[0])
+            raise DomainError(
+                f"target_ids: label {t} is {target_ids[t]}, but the decoder reads {self.decoder.token_ids[t + 1]} "
+                "after it; wanted the decoder's tokens to be a start token and then the labels without the last"
+            )
+        object.__setattr__(self, "target_ids", sealed(target_ids))
+        if self.cross_attention is not None:
+            cross = _as_floats("cross_attention", self.cross_attention)
+            lengths = len(self.decoder.tokens), len(self.encoder.tokens)
+            check_shape("cross_attention", cross, (len(self.cross_attention_layers), None, *lengths))
+            object.__setattr__(self, "cross_attention", cross)
+        _check_kinds("cross_attention_kinds", self.cross_attention_kinds, self.cross_attention_layers, "cross")
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from: that of the decoder, which has the hash of the source text among its options."""
+        return self.decoder.source
+
+    def cross_word_attention(self) -> FloatArray:
+        r"""Cross attention between the words of the target and those of the source.
+
+        With :math:`a_{ij}` the attention of target token :math:`i` to source token :math:`j`, word :math:`u` of the
+        target looks at word :math:`v` of the source with weight
+
+        .. math:: w_{uv} = \frac{1}{\lvert u \rvert} \sum_{i \in u} \sum_{j \in v} a_{ij},
+
+        the mean over the tokens of the word that looks and the sum over those of the word looked at, as
+        :meth:`LayerActivations.word_attention` pools self attention (after Clark et al. 2019, "What does BERT look
+        at?", section 4.1). Rows sum to one less the attention to special tokens of the source and to those outside
+        every word, which is left out and not renormalized.
+
+        Returns
+        -------
+        ndarray, shape (A, H, n_target, n_source)
+
+        Raises
+        ------
+        ArgumentError
+            Attention was not captured.
+        """
+        if self.cross_attention is None:
+            raise ArgumentError("cross attention was not captured; capture it with attention=True")
+        rows = self.decoder.pooling_matrix("mean")
+        columns = (self.encoder.pooling_matrix("mean") > 0).astype(np.float64)
+        pooled: FloatArray = rows @ self.cross_attention.astype(np.float64) @ columns.T
+        return pooled
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        columns, table = self.decoder.rows()
+        return (*columns, "label"), [(*row, label) for row, label in zip(table, self.target_ids.tolist(), strict=True)]
+
+    def summary(self) -> str:
+        a, b = self.encoder, self.decoder
+        heads = "no attention" if self.cross_attention is None else f"{self.cross_attention.shape[1]} heads between"
+        return (
+            f"EncoderDecoderActivations of {len(a.words)} words in {len(a.tokens)} tokens and {len(b.words)} words in "
+            f"{len(b.tokens)} tokens: {a.n_layers} and {b.n_layers} blocks of width {b.dimension}, {heads} "
+            f"({b.source.model})"
         )
 
 
@@ -243,6 +379,21 @@ def each_text(activations: LayerActivations | Iterable[LayerActivations]) -> Ite
         check_activations(activations)  # raises: neither a text nor any other single object holds activations
     for text in activations:
         yield check_activations(text)
+
+
+def _check_kinds(
+    name: str, kinds: tuple[AttentionKind, ...], layers: tuple[int, ...], kind: Literal["self", "cross"]
+) -> None:
+    """Raise unless there are no kinds, or one for each map that names its block."""
+    if not kinds:
+        return
+    if len(kinds) != len(layers):
+        raise ShapeError(f"{name}: found {len(kinds)} for {len(layers)} attention maps, wanted one for each")
+    for k, layer in zip(kinds, layers, strict=True):
+        if k.block != layer or k.kind != kind:
+            raise ArgumentError(
+                f"{name}: found {k.kind} attention of block {k.block} for a map of {kind} attention of block {layer}"
+            )
 
 
 def _as_floats(name: str, value: ArrayLike) -> NDArray[np.floating[Any]]:

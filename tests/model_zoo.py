@@ -101,7 +101,9 @@ ZOO: dict[str, Specimen] = {
         "XGLM", {"num_layers": 3, "attention_heads": 2, "d_model": 16, "ffn_dim": 32},
         double="does not run: its mask holds the lowest float64, its attention is computed in float32",
     ),
-    "mamba": _causal("Mamba", {"num_hidden_layers": 3, "hidden_size": 16}, attention=False, positions=None, double=NARROWED),
+    "mamba": _causal(
+        "Mamba", {"num_hidden_layers": 3, "hidden_size": 16}, attention=False, positions=None, double=NARROWED,
+    ),
     "nemotron": _causal("Nemotron", {**BASE, "num_key_value_heads": 2}),
     "deepseek-v3": _causal("DeepseekV3", {
         **BASE, "num_key_value_heads": 2, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4,

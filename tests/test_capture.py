@@ -533,20 +533,22 @@ def test_nan_in_a_later_layer(make_tiny):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda maps: (), "gives no attention; capture"),
-        (lambda maps: (maps[0], None, maps[2]), "map 2 of 3 is missing"),
-        (lambda maps: [m.logsumexp(-1) for m in maps], r"map 1 of GPT2LMHeadModel has the shape \(1, 4, \d+\)"),
-        (lambda maps: [m[..., :-1] for m in maps], "wanted .texts, heads"),
-        (lambda maps: [maps[0], maps[1][:, :2], maps[2]], "map 2 of .* as many heads as the first"),
+        (lambda maps: (), r"gives no attention \(the self attention of block 1 is missing, 0 of 3.*attention=False"),
+        (lambda maps: (maps[0], None, maps[2]), "block 2 is missing, 2 of 3 maps"),
+        (lambda maps: [m.logsumexp(-1) for m in maps], r"block 1 of XLNetLMHeadModel has the shape \(1, 4, \d+\)"),
+        (lambda maps: [m[..., :-1] for m in maps], r"block 1 .* wanted .1, 4, (\d+), \1., one map over all tokens"),
+        (lambda maps: [maps[0], maps[1][:, :2], maps[2]], r"block 2 .* has the shape .1, 2, .* wanted .texts, 4"),
         (lambda maps: [m * 1.01 for m in maps], "no distribution.*sum to up to 1.01"),
-        (lambda maps: [m - 0.01 for m in maps], "no distribution: weights from -0.01"),
+        (lambda maps: [m - 0.5 for m in maps], "no distribution.*weights from -0"),
         (lambda maps: [m * float("nan") for m in maps], "no distribution"),
         (lambda maps: maps[:2], "gives 2 attention maps for 3 blocks and does not say which"),
     ],
 )
 def test_attention_that_is_no_attention(tiny, monkeypatch, spoil, message):
-    model = tiny("gpt2")
-    capture_activations(model, TEXTS[0])
+    """Of a model whose output alone holds the maps."""
+    config = transformers.XLNetConfig(vocab_size=345, d_model=32, n_layer=3, n_head=4, d_inner=48)
+    model = other(tiny, "XLNetLMHeadModel", config)
+    assert capture_activations(model, TEXTS[0]).attention.shape[:2] == (3, 4)
     real = forward.run_model
 
     def spoiled(part: Any, ids: Any, mask: Any, **more: Any) -> Any:
@@ -557,6 +559,63 @@ def test_attention_that_is_no_attention(tiny, monkeypatch, spoil, message):
     monkeypatch.setattr(forward, "run_model", spoiled)
     with pytest.raises(ModelError, match=message):
         capture_activations(model, TEXTS[0])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: m.logsumexp(-1), r"block 1 of GPT2LMHeadModel has the shape \(1, 4, \d+\)"),
+        (lambda m: m[..., :-1], r"wanted .1, 4, (\d+), \1., one map over all tokens for each head"),
+        (lambda m: m[:, :2], r"block 1 .* has the shape .1, 2, .* wanted .texts, 4"),
+        (lambda m: m * 1.01, "no distribution.*sum to up to 1.01"),
+        (lambda m: m - 0.01, "no distribution: weights from -0.01"),
+        (lambda m: m * float("nan"), "no distribution"),
+    ],
+)
+def test_maps_formed_beside_the_model_are_checked_too(tiny, monkeypatch, spoil, message):
+    from infogeo_adapters.transformers import attention_function
+
+    model = tiny("gpt2")
+    assert capture_activations(model, TEXTS[0]).attention_kinds[0].implementation == "sdpa"
+    real = attention_function.probabilities
+    monkeypatch.setattr(attention_function, "probabilities", lambda call: spoil(real(call)))
+    with pytest.raises(ModelError, match=message):
+        capture_activations(model, TEXTS[0])
+
+
+def test_attention_leaves_the_models_numbers_alone(family, tiny):
+    acts = capture_activations(tiny(family), TEXTS[3])
+    without = capture_activations(tiny(family), TEXTS[3], attention=False)
+    assert np.array_equal(acts.hidden_states, without.hidden_states), "the model computes by sdpa both times"
+    assert [k.block for k in acts.attention_kinds] == [1, 2, 3]
+    for kind in acts.attention_kinds:
+        assert (kind.kind, kind.query_heads, kind.implementation) == ("self", 4, "sdpa")
+        assert kind.key_value_heads == (2 if family == "llama" else 4)
+        assert kind.causal == acts.causal == (family in ("gpt2", "llama"))
+        assert kind.side == ("encoder" if family in ("t5", "bart") else None)
+
+
+def test_maps_do_not_pile_up_in_the_model(tiny, monkeypatch):
+    """One block's map is alive at a time, whatever is kept of the others is an array of NumPy."""
+    import weakref
+
+    from infogeo_adapters.transformers import attention_function
+
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+    real, copied = attention_function.probabilities, forward.as_numpy
+
+    def counted(call: Any) -> Any:
+        nonlocal most
+        maps = real(call)
+        alive.append(weakref.ref(maps))
+        most = max(most, sum(ref() is not None for ref in alive))
+        return maps
+
+    monkeypatch.setattr(attention_function, "probabilities", counted)
+    monkeypatch.setattr(forward, "as_numpy", lambda tensor: copied(tensor).copy())  # as from another device
+    capture_activations(tiny("gpt2"), TEXTS[0])
+    assert (len(alive), most) == (3, 1)
 
 
 # Words
@@ -805,7 +864,7 @@ def test_background_holds_one_batch_at_a_time(tiny, monkeypatch):
 
     alive: list[weakref.ref[Any]] = []
     most = 0
-    real = forward._result
+    real = forward.as_activations
 
     def counted(*args: Any) -> Any:
         nonlocal most
@@ -814,7 +873,7 @@ def test_background_holds_one_batch_at_a_time(tiny, monkeypatch):
         most = max(most, sum(ref() is not None for ref in alive))
         return result
 
-    monkeypatch.setattr(forward, "_result", counted)
+    monkeypatch.setattr(forward, "as_activations", counted)
     capture_background(tiny("gpt2"), ["the old man ran"] * 20, batch_tokens=30)
     assert len(alive) == 20
     assert most <= 4

@@ -22,8 +22,9 @@ from infogeo import Comparison, Comparisons, minimum_spanning_tree, nearest_neig
 from infogeo.errors import ArgumentError, FormatError, InfogeoError, OutputError
 from infogeo.graphs import WordGraph
 from infogeo.results import Result, Source
-from infogeo_adapters.files import FORMATS, check_graph_file, read_graph, write_atomically, write_graph, write_table
+from infogeo_adapters.files import FORMATS, check_graph_file, read_graph, write_atomically, write_graph
 from infogeo_adapters.networkx import from_networkx
+from infogeo_adapters.tables import write_table
 
 ALL = sorted(FORMATS)
 SUFFIX = {name: kind.suffixes[0] for name, kind in FORMATS.items()}
@@ -534,7 +535,7 @@ def test_tables_are_refused_where_they_cannot_be_written(tmp_path):
     json.loads(write_table(d, tmp_path / "d.json").read_text())
     with pytest.raises(FormatError, match="half a surrogate pair"):
         write_table(distances([[0.0]], words=("\ud800",)), tmp_path / "x.json")
-    with pytest.raises(ArgumentError, match=r"choose one of csv \(\.csv\), json \(\.json\), or pass format="):
+    with pytest.raises(ArgumentError, match=r"csv \(\.csv\), json \(\.json\), parquet \(\.parquet\), or pass format="):
         write_table(d, tmp_path / "d.graphml")
     with pytest.raises(ArgumentError, match="NoTable is not a table"):
         write_table(NoTable(), tmp_path / "n.csv")

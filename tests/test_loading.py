@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import importlib.util
 import json
@@ -235,12 +236,16 @@ def test_silence_ends_when_the_last_has_left():
 
 
 def test_what_a_notebook_shows(tiny):
-    assert "kind: encoder-decoder, blocks: 3, heads: 4, context: without limit)" in repr(tiny("t5"))
+    shown = "kind: encoder-decoder, blocks: 3 in the encoder and 2 in the decoder, heads: 4, context: without limit)"
+    assert shown in repr(tiny("t5"))
+    assert (tiny("t5").n_layers, tiny("t5").n_decoder_layers) == (3, 2)
+    assert (tiny("gpt2").n_layers, tiny("gpt2").n_decoder_layers) == (3, None)
+    assert "blocks: 3, heads" in repr(tiny("gpt2"))
     page = dataclasses.replace(tiny("bart"), name="<b>&")._repr_html_()
     rows = re.findall("<tr><th>([a-z]+)</th><td>(.*?)</td></tr>", page)
     assert dict(rows) == {
         "name": "&lt;b&gt;&amp;", "architecture": "BartForConditionalGeneration", "kind": "encoder-decoder",
-        "blocks": "3", "heads": "4", "context": "64 tokens",
+        "blocks": "3 in the encoder and 2 in the decoder", "heads": "4", "context": "64 tokens",
     }
 
 
@@ -289,12 +294,118 @@ def test_other_objects(thing):
         load_model(thing, tokenizer="x")
 
 
-def test_nan_weights_are_refused_at_loading(make_tiny):
+def damage(model: Any, name: str, value: float) -> None:
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[-1] = value
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value", "message"),
+    [
+        ("llama", "model.layers.1.mlp.up_proj.weight", "nan", r"NaN in '{}', block 2 of the 3 in model.layers: 1 of"),
+        ("gpt2", "transformer.h.0.ln_1.bias", "inf", r"infinity in '{}', block 1 of the 3 in transformer.h: 1"),
+        # a row that no token of a probe reads
+        ("gpt2", "transformer.wpe.weight", "nan", "NaN in '{}': 1 of 2048 numbers, in float32"),
+        ("bert", "bert.embeddings.word_embeddings.weight", "-inf", "infinity in '{}': 1 of"),
+        ("t5", "decoder.block.1.layer.2.DenseReluDense.wo.weight", "nan", "block 2 of the 2 in decoder.block: "),
+    ],
+)
+def test_weights_that_are_not_finite_are_refused_by_name(family, name, value, message, make_tiny, tmp_path):
+    model, tokenizer = make_tiny(family)
+    load_model(model, tokenizer=tokenizer)
+    damage(model, name, float(value))
+    with pytest.raises(ModelError, match=message.format(re.escape(name)) + ".*download them again"):
+        load_model(model, tokenizer=tokenizer)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=f"the weights of {re.escape(str(tmp_path))} hold .*{re.escape(name)}"):
+        load_model(tmp_path)
+
+
+def test_weights_too_large_for_float16_are_told_from_damaged_ones(folders, tmp_path, make_tiny):
+    model, tokenizer = make_tiny("gpt2")
+    damage(model, "transformer.ln_f.bias", 1e5)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    load_model(tmp_path)
+    load_model(tmp_path, dtype="bfloat16")
+    with pytest.raises(ModelError, match=r"infinity in 'transformer.ln_f.bias': .* in float16; try dtype='float32'"):
+        load_model(tmp_path, dtype="float16")
+
+
+def test_experts_run_in_float64(tmp_path):
+    from model_zoo import make_specimen, make_tokenizer
+
+    make_specimen("mixtral").save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    wide, narrow = load_model(tmp_path, dtype="float64"), load_model(tmp_path)
+    assert wide.source.dtype == "float64"
+    np.testing.assert_allclose(logits(wide), logits(narrow), atol=1e-4)
+
+
+def test_finite_weights_that_overflow_are_refused_at_loading(make_tiny):
     model, tokenizer = make_tiny("llama")
     with torch.no_grad():
-        model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
-    with pytest.raises(ModelError, match="NaN or infinity on ordinary tokens"):
+        model.model.layers[1].mlp.up_proj.weight.fill_(3e38)  # its sum is infinite too
+    with pytest.raises(ModelError, match="computes NaN or infinity on ordinary tokens"):
         load_model(model, tokenizer=tokenizer)
+
+
+def test_a_buffer_may_hold_infinity_but_not_nan(make_tiny):
+    model, tokenizer = make_tiny("gpt2")
+    model.register_buffer("some_mask", torch.tensor([0.0, float("-inf"), float("inf")]))
+    load_model(model, tokenizer=tokenizer)
+    model.some_mask[0] = float("nan")
+    with pytest.raises(ModelError, match="NaN in 'some_mask'"):
+        load_model(model, tokenizer=tokenizer)
+
+
+def test_t5_in_float16_is_refused_with_its_reason(folders, make_tiny):
+    message = "family t5, which cannot be read in float16: .*exceed 65504.*dtype='bfloat16' or dtype='float32'"
+    with pytest.raises(ModelError, match=message):
+        load_model(folders("t5"), dtype="float16")
+    model, tokenizer = make_tiny("t5")
+    with pytest.raises(ModelError, match=message):
+        load_model(model.half(), tokenizer=tokenizer)
+    assert load_model(folders("t5"), dtype="bfloat16").source.dtype == "bfloat16"
+    assert load_model(folders("bart"), dtype="float16").source.dtype == "float16"
+
+
+@pytest.mark.parametrize("kind", ["MT5", "UMT5", "LongT5", "SwitchTransformers"])
+def test_the_relatives_of_t5_are_refused_in_float16_too(kind, make_tiny):
+    sizes = {"num_layers": 1, "num_decoder_layers": 1, "num_heads": 1, "d_model": 8, "d_kv": 8, "d_ff": 8}
+    config = getattr(transformers, f"{kind}Config")(vocab_size=20, **sizes)
+    model = getattr(transformers, f"{kind}ForConditionalGeneration")(config).half()
+    with pytest.raises(ModelError, match=f"family {config.model_type}, which cannot be read in float16"):
+        load_model(model, tokenizer=make_tiny("t5")[1])
+
+
+def test_a_decoder_that_cannot_be_read_leaves_the_encoder_readable(tiny, monkeypatch):
+    from infogeo_adapters.transformers import loading
+
+    original = loading.find_stack
+
+    def without(model: Any, side: Any = None) -> Any:
+        if side == "decoder":
+            raise ModelError("no such stack")
+        return original(model, side)
+
+    monkeypatch.setattr(loading, "find_stack", without)
+    assert "blocks: 3 in the encoder, a decoder that cannot be read" in repr(tiny("t5"))
+
+
+def test_quantized_weights_without_their_package(folders, tmp_path, monkeypatch):
+    folder = copied(folders("llama"), tmp_path)
+    settings = json.loads((folder / "config.json").read_text())
+    settings["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(settings))
+
+    def absent(*args: Any, **options: Any) -> Any:
+        raise ImportError("Loading a GPTQ quantized model requires optimum")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", absent)
+    with pytest.raises(MissingDependencyError, match=r"are quantized and need a package .*optimum.*install it"):
+        load_model(folder)
 
 
 # Tokenizers
@@ -568,6 +679,41 @@ def test_not_found(monkeypatch):
     with pytest.raises(ModelError, match=r"\(NotThere: 404 Client Error.\)") as caught:
         load_model("nobody/nothing")
     assert "\n" not in str(caught.value)
+
+
+FULL = [
+    PermissionError(errno.EACCES, "Permission denied", "/cache/hub/models--nobody--nothing"),
+    OSError(errno.EROFS, "Read-only file system", "/cache/hub/models--nobody--nothing"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    RuntimeError("Data processing error: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_a_cache_that_is_full_or_read_only(monkeypatch, tmp_path, error):
+    import huggingface_hub
+
+    def failing(*args: Any, **options: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", failing)
+    place = getattr(error, "filename", None) or str(tmp_path)
+    with pytest.raises(ModelError, match=f"cannot be stored in the hub's cache, {re.escape(place)} ") as caught:
+        load_model("nobody/nothing")
+    assert "HF_HOME" in str(caught.value)
+    assert "check the name" not in str(caught.value)
+
+
+def test_another_error_of_the_downloader_is_no_matter_of_the_cache(monkeypatch):
+    import huggingface_hub
+
+    def failing(*args: Any, **options: Any) -> str:
+        raise RuntimeError("the sky is falling")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", failing)
+    with pytest.raises(ModelError, match=r"cannot be had from the hub \(RuntimeError: the sky is falling\)"):
+        load_model("nobody/nothing")
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a--b", "-x", "na\u00efve"])

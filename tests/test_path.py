@@ -26,7 +26,13 @@ from infogeo.errors import ArgumentError, DomainError
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
 
-from infogeo_adapters import capture_activations, capture_background, head_average, read_out
+from infogeo_adapters import (
+    capture_activations,
+    capture_background,
+    capture_encoder_decoder,
+    head_average,
+    read_out,
+)
 from infogeo_adapters.transformers.loading import LanguageModel
 
 SENTENCE = "All the children ran home because it was raining."
@@ -72,6 +78,25 @@ def test_alone_in_a_batch_and_padded_on_either_side(any_model, side, monkeypatch
                 assert build(matrix).edge_set() == build(other[name]).edge_set(), name
     assert compared, "every matrix has near ties, so no graph was compared"
     np.testing.assert_allclose(alone.word_attention(), batched.word_attention(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_the_decoder_of_a_pair_goes_the_whole_way_too(tiny, name):
+    model = tiny(name)
+    alone = capture_encoder_decoder(model, OTHERS[0], SENTENCE).decoder
+    batched = capture_encoder_decoder(model, [OTHERS[1], OTHERS[0]], [OTHERS[0], SENTENCE])[1].decoder
+    assert alone.words == batched.words == capture_activations(model, SENTENCE).words
+    for layer in range(3):
+        one, other = (
+            pairwise(fisher_rao_distance, readout_categoricals(acts, layer, read_out(model, acts, layer)))
+            for acts in (alone, batched)
+        )
+        assert one.values.max() > 0.01
+        np.testing.assert_allclose(one.values, other.values, rtol=1e-3, atol=1e-4)
+        assert minimum_spanning_tree(one).edges.shape[0] == len(alone.words) - 1
+    looks = head_average(alone, 2)
+    np.testing.assert_allclose(looks.values, head_average(batched, 2).values, atol=1e-5)
+    assert np.triu(looks.values, 1).max() == 0, "a word of the target sees no later one"
 
 
 def test_graphs_of_the_bundled_model_do_not_depend_on_the_batch(bundled):

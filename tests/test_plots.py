@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infogeo.activations import AffinityMatrix
-from infogeo.entropy import EntropyProfile
+from infogeo.entropy_profile import EntropyProfile
 from infogeo.errors import ArgumentError, MissingDependencyError, ShapeError, UnsupportedFamilyError
 from infogeo.families import Categorical, DiagonalGaussian
 from infogeo.graphs import WordGraph
@@ -61,13 +61,19 @@ def normals(words: tuple[str, ...], rng: int = 0) -> WordDistributions:
     )
 
 
-def profile(words: tuple[str, ...] = ("the", "dog")) -> EntropyProfile:
+def profile(words: tuple[str, ...] = ("the", "dog"), tops: list[list[str]] | None = None) -> EntropyProfile:
     """Two words of which the first has two tokens, three layers."""
+    names = [["Ġa", "<b>", "Ċ"], ["x", "y", "z"], ["▁u", "v", "w"]] if tops is None else tops
+    table = {name: i for i, name in enumerate(dict.fromkeys(name for row in names for name in row))}
     return EntropyProfile(
-        entropy=np.array([[0.5, 1.0, 2.0], [0.1, 0.2, 0.3], [0.0, 0.7, 0.4]]),
-        top_tokens=(("Ġa", "<b>", "Ċ"), ("x", "y", "z"), ("▁u", "v", "w")), top_probability=np.full((3, 3), 0.5),
-        tokens=("th", "e", "dog"), token_words=np.array([0, 0, 1]), words=words, predicts="next", n_outcomes=50,
-        source=Source(),
+        row_layers=np.arange(3), row_stages=("embedding", "resid_post", "resid_post"),
+        entropy=np.array([[0.5, 1.0, 2.0], [0.1, 0.2, 0.3], [0.0, 0.7, 0.4]]), kl_to_final=np.full((3, 3), 0.25),
+        kl_to_next=np.full((3, 3), np.nan), cross_entropy=np.array([[1.5, 2.5, np.nan]] * 3),
+        rank=np.array([[3, 4, 0]] * 3), step_length=np.array([[np.nan] * 3, [1.0] * 3, [0.5] * 3]),
+        geodesic_length=np.array([1.0, 1.5, 0.0]), top_ids=np.array([[[table[n]] for n in row] for row in names]),
+        top_probabilities=np.full((3, 3, 1), 0.5), outcome_names={i: name for name, i in table.items()},
+        tokens=("th", "e", "dog"), token_words=np.array([0, 0, 1]), words=words, target_ids=np.array([7, 8, -1]),
+        predicts="next", n_outcomes=50, n_layers=2, source=Source(),
     )
 
 
@@ -85,6 +91,12 @@ def all_figures(words: tuple[str, ...]) -> dict[str, Any]:
         ),
         "layers": plots.layer_agreement_figure(np.full((3, 2), -0.5), blocks=(1, 2), statistic="Spearman", x_name="d"),
         "lens": plots.lens_figure(profile(words[:2])),
+        "lens of tokens": plots.lens_figure(
+            dataclasses.replace(profile(words[:2], [list(words[:3])] * 3), tokens=words[:3]), positions="tokens"
+        ),
+        "lens bands": plots.entropy_band_figure(profile(words[:2])),
+        "lens histograms": plots.entropy_histogram_figure(profile(words[:2])),
+        "lens path": plots.prediction_path_figure(profile(words[:2])),
     }
 
 
@@ -307,11 +319,13 @@ def test_lens_shows_the_last_token_of_each_word_with_layer_zero_at_the_bottom() 
     assert trace.text[0][0] == "&lt;b&gt;"
     assert trace.text[0][1] == "↵"
     assert trace.text[2][0] == "v"
-    assert "nats" in trace.customdata[0][0]
+    assert trace.customdata[0][0][2] == "1.000"
+    assert "%{customdata[2]} nats" in trace.hovertemplate
     assert "next token" in figure.layout.title.text
     bits = plots.lens_figure(profile(), units="bits")
     np.testing.assert_allclose(np.array(bits.data[0].z, dtype=float)[0], np.array([1.0, 2.0]) / np.log(2), rtol=1e-3)
-    assert "bits" in bits.data[0].customdata[0][0]
+    assert bits.data[0].customdata[0][0][2] == f"{1 / np.log(2):.3f}"
+    assert "%{customdata[2]} bits" in bits.data[0].hovertemplate
     with pytest.raises(ArgumentError, match="nats or bits"):
         plots.lens_figure(profile(), units="bans")  # type: ignore[arg-type]
 
@@ -442,7 +456,7 @@ def test_byte_level_is_seen_from_the_tokens(tokens: list[str], wanted: bool) -> 
 
 
 def test_the_lens_shows_characters_for_bytes() -> None:
-    made = dataclasses.replace(profile(), top_tokens=(("Ġa", "âĢľ", "Ċ"), ("x", "Ã©", "z"), ("âĢ", "âĢ", "w")))
+    made = profile(tops=[["Ġa", "âĢľ", "Ċ"], ["x", "Ã©", "z"], ["âĢ", "âĢ", "w"]])
     (trace,) = plots.lens_figure(made).data
     assert [list(row) for row in trace.text] == [["“", "↵"], ["é", "z"], ["⟨0xE2⟩⟨0…", "w"]]
-    assert "<b>“</b>" in trace.customdata[0][0]
+    assert trace.customdata[0][0][4] == "“ 0.500"

@@ -9,11 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from infogeo_adapters._corpus_text import CorpusText as CorpusText
     from infogeo_adapters._neural_bounds import NeuralBound as NeuralBound
+    from infogeo_adapters._tuned_quality import LensQuality as LensQuality
+    from infogeo_adapters._tuned_quality import lens_quality as lens_quality
+    from infogeo_adapters._tuned_result import TunedLens as TunedLens
+    from infogeo_adapters._tuned_result import load_tuned_lens as load_tuned_lens
     from infogeo_adapters.analysis import SentenceAnalysis as SentenceAnalysis
     from infogeo_adapters.analysis import analyze as analyze
     from infogeo_adapters.capacity import CapacityTable as CapacityTable
     from infogeo_adapters.capacity import measure_capacity as measure_capacity
+    from infogeo_adapters.corpus import Corpus as Corpus
+    from infogeo_adapters.corpus import capture_corpus as capture_corpus
+    from infogeo_adapters.corpus import open_corpus as open_corpus
+    from infogeo_adapters.doctor import ModelReport as ModelReport
+    from infogeo_adapters.doctor import inspect_model as inspect_model
     from infogeo_adapters.files import read_graph as read_graph
     from infogeo_adapters.files import write_graph as write_graph
     from infogeo_adapters.fisher import Estimate as Estimate
@@ -33,7 +43,9 @@ if TYPE_CHECKING:
     from infogeo_adapters.probing import probe_information as probe_information
     from infogeo_adapters.progress import pairwise_to_file as pairwise_to_file
     from infogeo_adapters.progress import progress_bar as progress_bar
+    from infogeo_adapters.report import write_lens_report as write_lens_report
     from infogeo_adapters.report import write_report as write_report
+    from infogeo_adapters.tables import write_table as write_table
     from infogeo_adapters.token_divergences import InformationScatter as InformationScatter
     from infogeo_adapters.token_divergences import information_scatter as information_scatter
     from infogeo_adapters.token_information import DimensionInformation as DimensionInformation
@@ -44,10 +56,14 @@ if TYPE_CHECKING:
     from infogeo_adapters.transformers.attention import attention_rollout as attention_rollout
     from infogeo_adapters.transformers.attention import head_average as head_average
     from infogeo_adapters.transformers.attention import single_head as single_head
+    from infogeo_adapters.transformers.attention_reduction import ReducedAttention as ReducedAttention
+    from infogeo_adapters.transformers.attention_reduction import reduce_attention as reduce_attention
     from infogeo_adapters.transformers.capture import capture_activations as capture_activations
     from infogeo_adapters.transformers.capture import capture_background as capture_background
+    from infogeo_adapters.transformers.capture import capture_encoder_decoder as capture_encoder_decoder
     from infogeo_adapters.transformers.capture import split_into_windows as split_into_windows
     from infogeo_adapters.transformers.channels import capture_channels as capture_channels
+    from infogeo_adapters.transformers.forward import padding_differences as padding_differences
     from infogeo_adapters.transformers.lens import logit_lens as logit_lens
     from infogeo_adapters.transformers.loading import LanguageModel as LanguageModel
     from infogeo_adapters.transformers.loading import load_model as load_model
@@ -55,20 +71,28 @@ if TYPE_CHECKING:
     from infogeo_adapters.transformers.part_jacobians import part_jacobians as part_jacobians
     from infogeo_adapters.transformers.readout import find_readout as find_readout
     from infogeo_adapters.transformers.readout import read_out as read_out
+    from infogeo_adapters.transformers.stages import capture_stages as capture_stages
+    from infogeo_adapters.tuned_lens_fitting import fit_tuned_lens as fit_tuned_lens
 
 _HOME = {
     "CapacityTable": "capacity",
+    "Corpus": "corpus",
+    "CorpusText": "_corpus_text",
     "DimensionInformation": "token_information",
     "Estimate": "_fisher_operator",
     "FisherOperator": "_fisher_operator",
     "InformationScatter": "token_divergences",
     "LanguageModel": "transformers.loading",
+    "ModelReport": "doctor",
+    "LensQuality": "_tuned_quality",
     "NaturalGradient": "fisher",
     "NeuralBound": "_neural_bounds",
     "NeuralInformation": "neural_information",
     "PartJacobians": "transformers.part_jacobians",
+    "ReducedAttention": "transformers.attention_reduction",
     "SentenceAnalysis": "analysis",
     "TokenInformation": "token_information",
+    "TunedLens": "_tuned_result",
     "WordsOnPlane": "information_plane",
     "analyze": "analysis",
     "attention_flow": "transformers.attention",
@@ -76,25 +100,35 @@ _HOME = {
     "capture_activations": "transformers.capture",
     "capture_background": "transformers.capture",
     "capture_channels": "transformers.channels",
+    "capture_corpus": "corpus",
+    "capture_encoder_decoder": "transformers.capture",
+    "capture_stages": "transformers.stages",
     "dimension_information": "token_information",
     "empirical_fisher": "fisher",
     "find_readout": "transformers.readout",
+    "fit_tuned_lens": "tuned_lens_fitting",
     "from_geomstats": "geomstats",
     "generalized_gauss_newton": "fisher",
     "head_average": "transformers.attention",
     "information_scatter": "token_divergences",
+    "inspect_model": "doctor",
+    "lens_quality": "_tuned_quality",
     "load_model": "transformers.loading",
+    "load_tuned_lens": "_tuned_result",
     "logit_lens": "transformers.lens",
     "model_information_plane": "information_plane",
     "measure_capacity": "capacity",
     "natural_gradient": "fisher",
     "neural_mutual_information": "neural_information",
+    "open_corpus": "corpus",
+    "padding_differences": "transformers.forward",
     "pairwise_to_file": "progress",
     "part_jacobians": "transformers.part_jacobians",
     "probe_information": "probing",
     "progress_bar": "progress",
     "read_graph": "files",
     "read_out": "transformers.readout",
+    "reduce_attention": "transformers.attention_reduction",
     "single_head": "transformers.attention",
     "split_into_windows": "transformers.capture",
     "to_geomstats": "geomstats",
@@ -102,7 +136,9 @@ _HOME = {
     "token_mutual_information": "token_information",
     "words_on_plane": "information_plane",
     "write_graph": "files",
+    "write_lens_report": "report",
     "write_report": "report",
+    "write_table": "tables",
 }
 """The module of each public name."""
 

@@ -192,8 +192,9 @@ def _check_out(out: str) -> None:
 
 
 def _write(table: CapacityTable, out: str) -> None:
-    from infogeo_adapters.files import write_atomically, write_table
+    from infogeo_adapters.files import write_atomically
     from infogeo_adapters.report.folder import whole_folder
+    from infogeo_adapters.tables import write_table
 
     def html() -> bytes:
         from infogeo_adapters.plots.capacity import capacity_page

@@ -25,6 +25,17 @@ PHRASES = (
         "add --allow-pickle if you trust it",
     ),
     ("or pass format=", "or name one with --format"),
+    (
+        "use a language model such as load_model(), or pass readout=, a function from states (T, d) to logits (T, V)",
+        "or use a language model such as bundled",
+    ),
+    ("; pass readout= to the lens, or report the model", "; please report the model"),
+    ("leave them out with used_only", "infogeo lens --used-only leaves them out"),
+    ("(pass sample=)", "(try --sample)"),
+    ("give it with target=", "give it with --target"),
+    ("leave target out", "leave --target out"),
+    ("use stages='resid_post', or no lens", "use --stages resid_post, or no --tuned-lens"),
+    ("top_k: found", "--top-k: found"),
     ("capture it with attention=False", "infogeo graph works without attention, infogeo report and compare do not"),
 )
 """What the library says in Python, and the same for the command line."""
@@ -88,17 +99,30 @@ def read_inputs(text: str | None, file: str | None, options: dict[str, Any]) -> 
     TextError
         If a file cannot be read, is empty, or holds what no tokenizer reads.
     """
+    refuse_unused(options)
+    found = read_text(text, file)
+    for name in ("background", "corpus"):
+        if options[name] is not None:
+            options[name] = _read_text(name, options[name])
+    return found
+
+
+def read_text(text: str | None, file: str | None) -> str:
+    """The text of a command, from exactly one of its two places, checked.
+
+    Raises
+    ------
+    click.UsageError
+        If there are two texts or none.
+    TextError
+        If the file cannot be read, or the text is empty or holds what no tokenizer reads.
+    """
     from infogeo_adapters.transformers.alignment import check_text
 
     if (text is None) == (file is None):
         how = "both were given" if text is not None else "neither was given"
         raise click.UsageError(f"give the text either as TEXT or with --file FILE; {how}")
-    refuse_unused(options)
-    found = check_text(text) if text is not None else _read_text("file", file)
-    for name in ("background", "corpus"):
-        if options[name] is not None:
-            options[name] = _read_text(name, options[name])
-    return found or ""
+    return check_text(text) if text is not None else _read_text("file", file)
 
 
 def _read_text(option: str, file: str | None) -> str:

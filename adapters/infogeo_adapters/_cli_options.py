@@ -71,6 +71,27 @@ def text_options(command: Command) -> Command:
     return command
 
 
+def precision_options(command: Command) -> Command:
+    """The options that say in what format and where a model computes, and what may be loaded."""
+    options = [
+        click.option("--dtype", type=click.Choice(("float32", "float64", "bfloat16", "float16")),
+                     help="Number format to compute in. Default: float32."),
+        click.option("--device", metavar="DEVICE", help="Where to compute, such as cuda. Default: cpu."),
+        click.option("--allow-pickle", is_flag=True,
+                     help="Load weights that are pickled. A pickle can run any code: only for folders you trust."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def computing_options(command: Command) -> Command:
+    """The options that say which model computes, in what format and where."""
+    named = click.option("--model", "-m", metavar="MODEL",
+                         help="A folder, a name on the hub, 'bundled' (the default) or 'minilm'.")
+    return named(precision_options(command))
+
+
 def graph_options(command: Command) -> Command:
     """The options that say how edges are chosen."""
     options = [

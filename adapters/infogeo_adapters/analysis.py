@@ -13,7 +13,7 @@ import numpy as np
 from infogeo.activations import AffinityMatrix, LayerActivations
 from infogeo.coefficients import Comparisons
 from infogeo.comparison import compare_graphs
-from infogeo.entropy import EntropyProfile
+from infogeo.entropy_profile import EntropyProfile
 from infogeo.errors import InfogeoError, ModelError
 from infogeo.estimation import component_normals
 from infogeo.graphs import WordGraph

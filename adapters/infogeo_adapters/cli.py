@@ -1,4 +1,4 @@
-"""The command line: ``infogeo report``, ``infogeo graph``, ``infogeo compare``, ``infogeo capacity``.
+"""The command line: ``infogeo report``, ``graph``, ``compare``, ``capacity``, ``lens`` and ``doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 done with a negative finding, 2 not done,
 130 interrupted, 141 nobody read the output to its end.
@@ -17,7 +17,9 @@ import click
 
 from infogeo.errors import InfogeoError
 from infogeo_adapters._cli_capacity import capacity
+from infogeo_adapters._cli_doctor import doctor
 from infogeo_adapters._cli_input import check_file, given, read_inputs, rephrase, show_usage_error
+from infogeo_adapters._cli_lens import lens
 from infogeo_adapters._cli_options import (
     attention_option,
     graph_options,
@@ -61,9 +63,11 @@ def cli() -> None:
       infogeo graph "The dog chased the cat." --out graph.graphml
       infogeo compare --file story.txt --lines --json
       infogeo capacity "The dog chased the cat." --view attention
+      infogeo lens "The dog chased the cat." --out lens
+      infogeo doctor ./my-model
 
     \b
-    Exit codes: 0 done, 1 done with a negative finding (compare), 2 could not be done, 130 interrupted,
+    Exit codes: 0 done, 1 done with a negative finding (compare, doctor), 2 could not be done, 130 interrupted,
     141 the output was not read to its end (as by head).
     Tab completion: see infogeo completion --help.
     """
@@ -274,7 +278,8 @@ def completion(shell: str) -> int:
     return 0
 
 
-cli.add_command(capacity)
+for command in (capacity, lens, doctor):
+    cli.add_command(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Word graphs and tables in files: GraphML, GEXF, node-link JSON, DOT and CSV.
+"""Word graphs in files: GraphML, GEXF, node-link JSON, DOT and CSV.
 
 Every format holds everything of a :class:`~infogeo.graphs.WordGraph`, words without edges and the source included,
 and gives it back exactly: ``read_graph(write_graph(graph, path))`` has the same words, edges, numbers and attributes.
@@ -21,7 +21,6 @@ Halves of surrogate pairs are refused everywhere: they are no Unicode text.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import secrets
@@ -33,7 +32,6 @@ from typing import Any
 
 from infogeo.errors import ArgumentError, FormatError, OutputError
 from infogeo.graphs import WordGraph
-from infogeo.results import Result, to_plain
 from infogeo_adapters import _graph_text as text_formats
 from infogeo_adapters import _graph_xml as xml_formats
 
@@ -127,9 +125,9 @@ def write_graph(graph: WordGraph, path: str | os.PathLike[str], *, format: str |
     '"edge",0,1,"<b>","\'=1+1",1.0,0.5'
     """
     target = Path(path)
-    name = _format_of(target, format, FORMATS)
+    name = format_of(target, format, _suffixes(FORMATS))
     kind = FORMATS[name]
-    _check_characters(name, _texts(graph), kind.forbidden)
+    check_characters(name, _texts(graph), kind.forbidden)
     return write_atomically(target, kind.write(graph).encode("utf-8"))
 
 
@@ -161,8 +159,17 @@ def check_graph_file(path: str | os.PathLike[str], *, format: str | None = None)
     ...     check_graph_file(folder + "/graph.gv")
     'dot'
     """
+    name = format_of(Path(path), format, _suffixes(FORMATS))
+    check_place(path)
+    return name
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Raise an OutputError if :func:`write_atomically` could write no file to a path.
+
+    To find out, an empty file is made beside the place and taken away again.
+    """
     target = Path(path)
-    name = _format_of(target, format, FORMATS)
     try:
         place, _ = _place_of(target)
         folder = os.path.dirname(place)
@@ -177,7 +184,6 @@ def check_graph_file(path: str | os.PathLike[str], *, format: str | None = None)
         raise
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot write {str(target)!r}: {_reason(error)}; give another path") from error
-    return name
 
 
 def read_graph(path: str | os.PathLike[str], *, format: str | None = None) -> WordGraph:  # noqa: A002
@@ -208,7 +214,7 @@ def read_graph(path: str | os.PathLike[str], *, format: str | None = None) -> Wo
     write_graph : the inverse.
     """
     target = Path(path)
-    name = _format_of(target, format, FORMATS)
+    name = format_of(target, format, _suffixes(FORMATS))
     kind = FORMATS[name]
     try:
         data = target.read_bytes()
@@ -216,74 +222,10 @@ def read_graph(path: str | os.PathLike[str], *, format: str | None = None) -> Wo
         raise ArgumentError(f"cannot read {str(target)!r}: {_reason(error)}; give the path of a file") from error
     try:
         graph = kind.read(data)
-        _check_characters(name, _texts(graph), None)
+        check_characters(name, _texts(graph), None)
     except FormatError as error:
         raise FormatError(f"{target.name}: {error}") from error
     return graph
-
-
-def write_table(result: Result, path: str | os.PathLike[str], *, format: str | None = None) -> Path:  # noqa: A002
-    """Write the table of a result to a file, completely or not at all.
-
-    Parameters
-    ----------
-    result : Result
-        Any result that is a table, such as a DistanceMatrix, an AffinityMatrix or Comparisons.
-    path : path
-        The file; one that exists is replaced, in one step.
-    format : {"csv", "json"}, optional
-        Taken from the suffix if not given.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    ArgumentError
-        If the format is unknown, or the result is not a table.
-    FormatError
-        If a text holds a character that the format cannot (see the top of this module).
-    OutputError
-        If the file cannot be written.
-
-    Notes
-    -----
-    ``csv`` has the column names in the first row; texts are kept from being formulas as in :func:`write_graph`, and
-    None is an empty cell. ``json`` is ``{"columns": [...], "data": [[...], ...]}``, which ``pandas.read_json(path,
-    orient="split")`` reads; NaN and infinity are written as texts.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import numpy as np
-    >>> from infogeo.results import Source
-    >>> from infogeo.words import DistanceMatrix
-    >>> d = DistanceMatrix(values=np.abs(np.subtract.outer([0., 1.], [0., 1.])), words=("a", "b"),
-    ...                    measure="euclidean_distance", symmetric=True, metric=True, source=Source())
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     print(write_table(d, folder + "/distances.csv").read_text())
-    "from","a","b"
-    "a",0.0,1.0
-    "b",1.0,0.0
-    """
-    target = Path(path)
-    forbidden: dict[str, re.Pattern[str] | None] = {"csv": text_formats.CONTROL, "json": None}
-    name = _format_of(target, format, {n: FORMATS[n] for n in forbidden})
-    try:
-        columns, rows = result.rows()
-    except (TypeError, AttributeError) as error:
-        raise ArgumentError(f"cannot write {type(result).__name__} as a table: {error}") from error
-    table = [tuple(columns), *rows]
-    cells = [(f"row {i}", cell) for i, row in enumerate(table) for cell in row if isinstance(cell, str)]
-    _check_characters(name, cells, forbidden[name])
-    if name == "csv":
-        text = text_formats.csv_text(table)
-    else:
-        plain = {"columns": list(columns), "data": to_plain(rows)}
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_atomically(target, text.encode("utf-8"))
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
@@ -346,14 +288,19 @@ def _reason(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
-def _format_of(path: Path, name: str | None, formats: Mapping[str, _Format]) -> str:
-    known = ", ".join(f"{n} ({' '.join(kind.suffixes)})" for n, kind in formats.items())
+def _suffixes(formats: Mapping[str, _Format]) -> dict[str, tuple[str, ...]]:
+    return {name: kind.suffixes for name, kind in formats.items()}
+
+
+def format_of(path: Path, name: str | None, suffixes: Mapping[str, tuple[str, ...]]) -> str:
+    """The format named, else the one that a path's suffix belongs to, or an ArgumentError that lists them."""
+    known = ", ".join(f"{n} ({' '.join(endings)})" for n, endings in suffixes.items())
     if name is not None:
-        if name not in formats:
+        if name not in suffixes:
             raise ArgumentError(f"format {name!r} does not exist; choose one of {known}")
         return name
-    for candidate, kind in formats.items():
-        if path.suffix.lower() in kind.suffixes:
+    for candidate, endings in suffixes.items():
+        if path.suffix.lower() in endings:
             return candidate
     raise ArgumentError(
         f"no format belongs to the suffix {path.suffix!r} of {path.name!r}; choose one of {known}, or pass format="
@@ -367,7 +314,8 @@ def _texts(graph: WordGraph) -> list[tuple[str, str]]:
     return texts + ([] if graph.source.model is None else [("model of the source", graph.source.model)])
 
 
-def _check_characters(name: str, texts: list[tuple[str, Any]], forbidden: re.Pattern[str] | None) -> None:
+def check_characters(name: str, texts: list[tuple[str, Any]], forbidden: re.Pattern[str] | None) -> None:
+    """Raise a FormatError that names the first text that a format cannot hold."""
     for what, text in texts:
         half = SURROGATE.search(text)
         if half:

@@ -1,16 +1,14 @@
-"""Matrices as colored cells: distances, attention, agreement by layer and head, entropy by layer."""
+"""Matrices as colored cells: distances, attention, agreement by layer and head."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from infogeo._checks import FloatArray
 from infogeo.activations import AffinityMatrix
-from infogeo.entropy import EntropyProfile
 from infogeo.errors import ArgumentError, ShapeError
 from infogeo.words import DistanceMatrix
 from infogeo_adapters.plots.style import (
@@ -28,12 +26,10 @@ from infogeo_adapters.plots.style import (
     readable,
     significant,
 )
-from infogeo_adapters.plots.tokens import byte_level, readable_token
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-Units = Literal["nats", "bits"]
 SHOW_VALUES = 14
 """Up to so many words the numbers stand in the cells."""
 NAMED = 120
@@ -198,62 +194,6 @@ def layer_agreement_figure(average: FloatArray, *, blocks: Sequence[int], statis
                "title": {"text": "block of the attention"}},
         yaxis={"tickvals": list(range(n_layers)), "ticktext": [str(i) for i in range(n_layers)], "showgrid": False,
                "title": {"text": "layer of the distances"}},
-    )
-
-
-def lens_figure(profile: EntropyProfile, *, units: Units = "nats") -> go.Figure:
-    """Entropy of the prediction at each word's last token, layer by layer, layer 0 at the bottom.
-
-    The cell shows the most probable prediction at that layer; dark is certain.
-
-    Parameters
-    ----------
-    profile : EntropyProfile
-    units : {'nats', 'bits'}
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-
-    Raises
-    ------
-    ArgumentError
-        If the units are unknown.
-    """
-    if units not in ("nats", "bits"):
-        raise ArgumentError(f"units {units!r} do not exist; choose nats or bits")
-    entropy = profile.word_entropy() / (np.log(2.0) if units == "bits" else 1.0)
-    places = profile.last_tokens()
-    probability = profile.top_probability[:, places]
-    in_bytes = byte_level(chain(profile.tokens, *profile.top_tokens))
-    tops = [[readable_token(profile.top_tokens[i][t], in_bytes=in_bytes) for t in places] for i in range(len(entropy))]
-    what = "the next token" if profile.predicts == "next" else "the token itself"
-    hover = [
-        [
-            f"<b>{label(word, 40)}</b>, layer {i}<br>entropy {entropy[i, w]:.3f} {units}"
-            f"<br>most probable ({what}): <b>{label(tops[i][w].replace(' ', '␣'), 40)}</b>, "
-            f"probability {probability[i, w]:.3f}"
-            for w, word in enumerate(profile.words)
-        ]
-        for i in range(len(entropy))
-    ]
-    n_layers, n = entropy.shape
-    go = graph_objects("lens_figure")
-    trace = go.Heatmap(
-        z=_rounded(entropy), x=list(range(n)), y=list(range(n_layers)), colorscale=list(FAR), xgap=1, ygap=1,
-        zmin=0.0, text=[[label(t.strip(" ") or "␣", 9) for t in row] for row in tops], texttemplate="%{text}",
-        textfont={"size": SMALL}, customdata=hover, hovertemplate="%{customdata}<extra></extra>",
-        colorbar=_bar(f"entropy ({units})"),
-    )
-    return figure(
-        [trace], title=f"Logit lens: entropy of the prediction of {what} at each word and layer",
-        summary=f"Entropy in {units} for {plural(n, 'word')} at {plural(n_layers, 'layer')}; dark is certain.",
-        height=36 * n_layers + 170, min_width=70 * n + 150, max_width=140 * n + 250, caller="lens_figure",
-        margin={"t": 60, "b": 40},
-        xaxis={"tickvals": list(range(n)), "ticktext": labels(profile.words), "showgrid": False,
-               "tickangle": -45, "title": {"text": "word"}},
-        yaxis={"tickvals": list(range(n_layers)), "showgrid": False, "title": {"text": "layer"},
-               "ticktext": [f"{i}" for i in range(n_layers)]},
     )
 
 

@@ -2,3 +2,4 @@
 
 from infogeo_adapters.report.builder import write_report as write_report
 from infogeo_adapters.report.folder import check_output_folder as check_output_folder
+from infogeo_adapters.report.lens import write_lens_report as write_lens_report

@@ -10,9 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infogeo.entropy_profile import EntropyUnit
 from infogeo_adapters._require import require
 from infogeo_adapters.analysis import SentenceAnalysis
-from infogeo_adapters.plots.heatmaps import Units
 from infogeo_adapters.plots.style import shorten, visible
 from infogeo_adapters.report.exports import write_exports
 from infogeo_adapters.report.folder import whole_folder
@@ -29,7 +29,7 @@ CONFIG = {
 
 
 def write_report(
-    analysis: SentenceAnalysis, folder: str | os.PathLike[str], *, units: Units = "nats",
+    analysis: SentenceAnalysis, folder: str | os.PathLike[str], *, units: EntropyUnit = "nats",
     left_out: Callable[[str], object] | None = None,
 ) -> Path:
     """Write a folder that opens offline in a browser: ``index.html``, plotly's script, and the data.
@@ -42,7 +42,7 @@ def write_report(
     analysis : SentenceAnalysis
     folder : str or path
         Made with its parents if absent.
-    units : {'nats', 'bits'}
+    units : {'nats', 'bits', 'normalized'}
         For the entropies on the page; the files are in nats.
     left_out : callable, optional
         Is told of each file that is missing because its format cannot hold a word; the page tells it too.

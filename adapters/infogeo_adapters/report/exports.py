@@ -12,9 +12,10 @@ from typing import Any
 from infogeo.errors import FormatError
 from infogeo.results import Result
 from infogeo_adapters.analysis import SentenceAnalysis
-from infogeo_adapters.files import write_graph, write_table
+from infogeo_adapters.files import write_graph
 from infogeo_adapters.plots.style import visible
 from infogeo_adapters.plots.tokens import byte_level, readable_token
+from infogeo_adapters.tables import write_table
 
 GRAPH_FORMATS = (("graphml", "GraphML"), ("gexf", "GEXF, for Gephi"), ("json", "node-link JSON"))
 
@@ -52,6 +53,11 @@ class ReadableTokens(Result):
     def summary(self) -> str:
         return self.result.summary()
 
+    @property
+    def source(self) -> Any:
+        """That of the result."""
+        return getattr(self.result, "source", None)
+
 
 def write_exports(analysis: SentenceAnalysis, folder: Path) -> list[Exported]:
     """Write all data files into a folder that exists.
@@ -67,7 +73,7 @@ def write_exports(analysis: SentenceAnalysis, folder: Path) -> list[Exported]:
         (analysis.graph, "graph", "geodesic graph"), (analysis.attention_graph, "attention_graph", "attention graph"),
     ):
         for suffix, kind in GRAPH_FORMATS:
-            done.append(_export(write_graph, graph, folder / f"{stem}.{suffix}", f"{name} as {kind}"))
+            done.append(export(write_graph, graph, folder / f"{stem}.{suffix}", f"{name} as {kind}"))
     lens, raw = analysis.lens, analysis.activations.tokens
     in_bytes = byte_level(raw if lens is None else chain(raw, *lens.top_tokens))
     tables: list[tuple[str, str, Any]] = [
@@ -88,14 +94,15 @@ def write_exports(analysis: SentenceAnalysis, folder: Path) -> list[Exported]:
     if lens is not None:
         shown = ReadableTokens(lens, ("token", "top_token"), in_bytes)
         tables.append(("lens.csv", "entropy (nats) and top prediction by layer and token", shown))
-    done += [_export(write_table, result, folder / file_name, what) for file_name, what, result in tables]
+    done += [export(write_table, result, folder / file_name, what) for file_name, what, result in tables]
     text = json.dumps(analysis.to_dict(), ensure_ascii=False, allow_nan=False)
     (folder / "analysis.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     done.append(Exported("analysis.json", "everything above in one file, with its provenance"))
     return done
 
 
-def _export(write: Callable[[Any, Path], Path], result: Any, path: Path, what: str) -> Exported:
+def export(write: Callable[[Any, Path], Path], result: Any, path: Path, what: str) -> Exported:
+    """Write a file, or say why its format cannot hold the result."""
     try:
         write(result, path)
     except FormatError as error:

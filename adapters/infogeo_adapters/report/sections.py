@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from infogeo.distances import fisher_rao_distance
+from infogeo.entropy_profile import EntropyUnit
 from infogeo.graphs import WordGraph, nearest_neighbor_graph
 from infogeo.pairwise import pairwise
 from infogeo.words import WordDistributions
@@ -20,7 +21,7 @@ from infogeo_adapters.plots import (
     layer_agreement_figure,
     lens_figure,
 )
-from infogeo_adapters.plots.heatmaps import NAMED, Units
+from infogeo_adapters.plots.heatmaps import NAMED
 from infogeo_adapters.plots.style import plural, readable, shorten, visible
 from infogeo_adapters.relations import attention_block
 from infogeo_adapters.report import findings, prose
@@ -107,7 +108,7 @@ def facts(analysis: SentenceAnalysis) -> list[tuple[str, str]]:
     ]
 
 
-def sections(analysis: SentenceAnalysis, files: Sequence[Exported], *, units: Units = "nats") -> list[Section]:
+def sections(analysis: SentenceAnalysis, files: Sequence[Exported], *, units: EntropyUnit = "nats") -> list[Section]:
     """All sections in the order of the page; one that needs more words than there are says so."""
     return [
         _graphs(analysis), _relations(analysis), _matrices(analysis), _half_plane(analysis), _agreement(analysis),
@@ -146,8 +147,8 @@ def _relations(analysis: SentenceAnalysis) -> Section:
 
     def table(heading: str, chosen: Sequence[tuple[Any, ...]]) -> Table:
         return Table(heading, columns, [
-            (_word(i, first), _word(j, second), _number(three_digits(d)), _number(str(dr)),
-             _number(three_digits(w)), _number(str(wr)), EDGE_IN[ours, theirs])
+            (_word(i, first), _word(j, second), page_number(three_digits(d)), page_number(str(dr)),
+             page_number(three_digits(w)), page_number(str(wr)), EDGE_IN[ours, theirs])
             for i, j, first, second, d, dr, w, wr, ours, theirs in chosen
         ])
 
@@ -233,14 +234,14 @@ def _statistics(analysis: SentenceAnalysis) -> Table:
              "word_order": "Spearman of attention with closeness in the text",
              "spanning_tree_overlap": "shared edges of the spanning trees"}
     rows: list[Sequence[str | Mapping[str, str]]] = [
-        (names.get(c.statistic, readable(c.statistic)), _number(three_digits(c.value)),
-         _number("–" if c.p_value is None else three_digits(c.p_value)), f"{c.n} {c.unit}")
+        (names.get(c.statistic, readable(c.statistic)), page_number(three_digits(c.value)),
+         page_number("–" if c.p_value is None else three_digits(c.p_value)), f"{c.n} {c.unit}")
         for c in analysis.comparisons or ()
     ]
     return Table(f"Distances at layer {analysis.layer} against {analysis.attention.name}", columns, rows)
 
 
-def _lens(analysis: SentenceAnalysis, units: Units) -> Section:
+def _lens(analysis: SentenceAnalysis, units: EntropyUnit) -> Section:
     title = "What each layer would predict"
     if analysis.lens is None:
         return Section("lens", title, paragraphs=(prose.NO_LENS.format(reason=analysis.lens_missing),))
@@ -295,5 +296,6 @@ def _word(index: int, word: str) -> dict[str, str]:
     return {"word": shorten(visible(word), 24), "place": str(index + 1)}
 
 
-def _number(text: str) -> dict[str, str]:
+def page_number(text: str) -> dict[str, str]:
+    """A cell with a number."""
     return {"number": text}

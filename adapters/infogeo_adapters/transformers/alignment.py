@@ -265,8 +265,11 @@ def _as_span(k: int, word: object) -> Span:
 # Tokens
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, target: bool = False) -> Tokens:
     """Tokens of a text with the special tokens that the model is used to.
+
+    With ``target`` they are those of a text to predict (the labels), which some tokenizers of translation models cut
+    or mark differently.
 
     Raises
     ------
@@ -275,8 +278,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
     """
     with lock_of(tokenizer):  # each call sets padding and truncation on the tokenizer itself
         found = tokenizer(
-            text, return_offsets_mapping=True, return_special_tokens_mask=True, padding=False, truncation=False,
-            verbose=False,
+            **{"text_target" if target else "text": text}, return_offsets_mapping=True,
+            return_special_tokens_mask=True, padding=False, truncation=False, verbose=False,
         )
     special = np.array(found["special_tokens_mask"], dtype=bool)
     raw = np.array(found["offset_mapping"], dtype=np.int64).reshape(len(special), 2)

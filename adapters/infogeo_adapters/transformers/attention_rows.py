@@ -11,13 +11,8 @@ from numpy.typing import NDArray
 
 from infogeo.errors import ModelError
 from infogeo_adapters.transformers.alignment import Tokens
-from infogeo_adapters.transformers.eager import (
-    attention_layers,
-    attention_maps,
-    check_attention,
-    eager_attention,
-    must_force,
-)
+from infogeo_adapters.transformers.attention_access import attention_access
+from infogeo_adapters.transformers.attention_capture import recorded_attention
 from infogeo_adapters.transformers.forward import batches_of
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.locks import lock_of
@@ -36,20 +31,17 @@ def attention_of_rows(
         The model or the block gives none.
     """
     stack = find_stack(model.model)
+    if block not in {kind.block for kind in attention_access(model.model, stack).kinds}:
+        raise ModelError(f"{model.name}: block {block} has no attention; leave the view 'attention' out")
     found: dict[int, NDArray[Any]] = {}
     for batch in batches_of([len(row.ids) for row in rows], batch_tokens, exact=False):
         with contextlib.ExitStack() as scope:
             scope.enter_context(lock_of(model.model))
             scope.enter_context(evaluating(model.model))
-            scope.enter_context(eager_attention(model.model, force=must_force(model.model, stack)))
-            output, _ = run_rows(model, [rows[i] for i in batch], output_attentions=True)
-            maps = attention_maps(model.model, output, len(rows[batch[0]].ids))
-        having = attention_layers(model.model, stack, len(maps))
-        if block not in having:
-            raise ModelError(f"{model.name}: block {block} has no attention; leave the view 'attention' out")
-        found_maps = maps[having.index(block)].detach().cpu()
+            record = scope.enter_context(recorded_attention(model.model, stack, blocks=[block]))
+            output, _ = run_rows(model, [rows[i] for i in batch])
+            ((_, maps),) = record.finish(output)
         # some models of float64 take the softmax in float32, and bfloat16 is as coarse as float16 near one
-        chosen = (found_maps.half() if found_maps.dtype.itemsize < 4 else found_maps.float()).numpy()
-        check_attention(model.model, chosen)
+        chosen = (maps.half() if model.model.dtype.itemsize < 4 else maps.float()).cpu().numpy()
         found.update(zip(batch, chosen, strict=True))
     return [found[i] for i in range(len(rows))]

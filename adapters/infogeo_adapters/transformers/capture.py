@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from infogeo.activations import LayerActivations, Pooling
+from infogeo.activations import EncoderDecoderActivations, LayerActivations, Pooling
 from infogeo.errors import ArgumentError, TextError
 from infogeo_adapters.models import background_text
 from infogeo_adapters.transformers.alignment import Splitter, Words, check_text, encode, word_spans, written_specials
 from infogeo_adapters.transformers.forward import Overflow, prepare, run_items, splitter_name
 from infogeo_adapters.transformers.loading import LanguageModel
+from infogeo_adapters.transformers.pairs import prepare_pair, run_pairs
 
 if TYPE_CHECKING:
     from infogeo.estimation import Background
@@ -47,11 +48,14 @@ def capture_activations(
 
     Layer 0 is what goes into the first block, layer :math:`\ell` what comes out of block :math:`\ell`, always before
     the final norm (unlike ``hidden_states[-1]`` of transformers, which is after it in GPT-2, Llama and T5). In BERT and
-    BART each block ends in its own norm and there is no final one. Of an encoder-decoder model the encoder is captured.
+    BART each block ends in its own norm and there is no final one. Of an encoder-decoder model the encoder is captured;
+    :func:`capture_encoder_decoder` captures both stacks.
 
-    Attention is computed by the eager implementation, since the faster ones return none; the model is set back
-    afterwards, also to the mode (training or evaluation) it was in. Without attention the model computes as it is,
-    which changes hidden states in the last digits only.
+    The model computes attention as it is, by its fast function, and the probabilities are formed beside it, block by
+    block, from the same queries and keys; so the hidden states are the same with and without attention. Only a model
+    that this does not serve (soft-capped scores, sinks, attention code of its own) is switched to the eager function,
+    which changes its states in the last digits; ``attention_kinds`` says for each map which it was. The model is set
+    back afterwards, also to the mode (training or evaluation) it was in.
 
     Texts are padded on the right, whatever side the tokenizer prefers, so that the positions of real tokens are the
     same as without padding; the padding is masked and cut away. A model that cannot mask padding (FNet) gets only texts
@@ -83,7 +87,8 @@ def capture_activations(
     LayerActivations, or a list of them
         One for one text; for many a list in their order. Hidden states (L + 1, T, d) and attention (A, H, T, T) are
         float32, or float64 for a float64 model. ``source`` names the weights as they were at the capture, also if they
-        have been changed since loading.
+        have been changed since loading; ``source.options["was_training"]`` is there, and True, if the model was in
+        training mode before and after.
 
     Raises
     ------
@@ -99,8 +104,12 @@ def capture_activations(
     Notes
     -----
     A text of T tokens takes :math:`4 (L + 1) T d` bytes for hidden states and :math:`4 L H T^2` for attention, and the
-    second up to three times while it is captured: 12 blocks of 12 heads need 0.6 GB for 1024 tokens. A batch needs that
-    for all its texts, so lower ``batch_tokens`` for long texts, or go without attention.
+    second twice while it is captured: 12 blocks of 12 heads need 0.6 GB for 1024 tokens, and 1.2 GB meanwhile. All that
+    is memory of the host; where the model runs there is one block's map at a time. A batch needs it for all its texts,
+    so lower ``batch_tokens`` for long texts, or go without attention.
+
+    The result always has all layers, so that an index is a layer;
+    :func:`~infogeo_adapters.corpus.capture_corpus` keeps chosen ones.
 
     Examples
     --------
@@ -111,11 +120,7 @@ def capture_activations(
     >>> acts.hidden_states.shape == (7, len(acts.tokens), 160), acts.attention.shape[:2]
     (True, (6, 5))
     """
-    _check_model(model)
-    if overflow not in ("error", "truncate"):
-        raise ArgumentError(f"overflow {overflow!r} does not exist; choose 'error' or 'truncate'")
-    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
-        raise ArgumentError(f"batch_tokens: found {batch_tokens!r}, wanted a positive whole number")
+    _check_arguments(model, overflow, batch_tokens)
     if isinstance(text, str):
         item = prepare(model, check_text(text), words, overflow)
         return next(run_items(model, [item], attention=attention, batch_tokens=batch_tokens))[1]
@@ -124,6 +129,124 @@ def capture_activations(
     items = [prepare(model, check_text(t), w, overflow) for t, w in zip(texts, splits, strict=True)]
     results = dict(run_items(model, items, attention=attention, batch_tokens=batch_tokens))
     return [results[i] for i in range(len(items))]
+
+
+@overload
+def capture_encoder_decoder(  # type: ignore[overload-overlap]
+    model: LanguageModel, text: str, target: str, *, words: Words | None = ..., target_words: Words | None = ...,
+    attention: bool = ..., overflow: Overflow = ..., batch_tokens: int = ...,
+) -> EncoderDecoderActivations: ...
+
+
+@overload
+def capture_encoder_decoder(
+    model: LanguageModel, text: Sequence[str], target: Sequence[str], *, words: Any = ..., target_words: Any = ...,
+    attention: bool = ..., overflow: Overflow = ..., batch_tokens: int = ...,
+) -> list[EncoderDecoderActivations]: ...
+
+
+def capture_encoder_decoder(
+    model: LanguageModel,
+    text: str | Sequence[str],
+    target: str | Sequence[str],
+    *,
+    words: Any = None,
+    target_words: Any = None,
+    attention: bool = True,
+    overflow: Overflow = "error",
+    batch_tokens: int = 4096,
+) -> EncoderDecoderActivations | list[EncoderDecoderActivations]:
+    r"""Run both stacks of an encoder-decoder model on a source text and a target text, and keep what they compute.
+
+    The encoder reads the source. The decoder reads, from the left, a start token and then the tokens of the target
+    without the last one, and predicts at position :math:`t` the target's token :math:`y_t` from
+    :math:`y_1, \ldots, y_{t-1}` and the source (teacher forcing): what the model computes when it is given
+    ``labels=``. Tokens of the target are those that the tokenizer makes of ``text_target=``, special ones included, and
+    the start token is the one that the model's own shift of the labels puts in front, or its config.
+
+    Layers, attention, padding and threads are as in :func:`capture_activations`, in both stacks. Layer 0 of the decoder
+    is what goes into its first block.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        From :func:`infogeo_adapters.load_model`, with an encoder and a decoder (T5, BART, mBART, Pegasus, Marian).
+    text : str or sequence of str
+        What the encoder reads.
+    target : str or sequence of str
+        What the decoder is to write: one target for each text.
+    words, target_words : optional
+        How the source and the target fall into words, each as in :func:`capture_activations`.
+    attention : bool
+        Whether to keep the attention of the encoder, of the decoder, and of the decoder to the encoder.
+    overflow : {"error", "truncate"}
+        What to do with a source or a target longer than the context: refuse it, or cut it after the last word that
+        fits and say so in the ``source.options["truncated_words"]`` of its side.
+    batch_tokens : int
+        Most tokens in one batch, those of sources and targets together, padding counted; a longer pair runs alone.
+
+    Returns
+    -------
+    EncoderDecoderActivations or list of EncoderDecoderActivations
+        ``encoder`` and ``decoder`` with ``source.options["side"]``, ``cross_attention`` (A, H, T_target, T_source), and
+        in ``target_ids`` the label of each position of the decoder. Of a target that ends in a word, and not in a token
+        of the tokenizer's own, the decoder never reads the last word if it is one token:
+        ``decoder.source.options["unread_words"]`` is then 1 and the word is not among ``decoder.words``.
+
+    Raises
+    ------
+    ArgumentError
+        The model has no decoder beside its encoder, the numbers of texts and targets differ, or an argument has no such
+        value.
+    TextError
+        A source or a target (the message begins with which) is empty, not a str, too long, has a word that no token
+        stands for, or is a target of which the decoder would read nothing.
+    ModelError
+        It is not known which token the decoder starts with, or attention is asked of a model that gives none.
+    DomainError
+        Hidden states are NaN or infinite.
+
+    Examples
+    --------
+    A tiny random model with a tokenizer of whole words:
+
+    >>> import tokenizers, torch, transformers
+    >>> names = ["<pad>", "</s>", "<unk>", "the", "old", "dog", "ran"]
+    >>> raw = tokenizers.Tokenizer(tokenizers.models.WordLevel({n: i for i, n in enumerate(names)}, "<unk>"))
+    >>> raw.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    >>> raw.post_processor = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    >>> tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="</s>")
+    >>> _ = torch.manual_seed(0)
+    >>> net = transformers.T5ForConditionalGeneration(transformers.T5Config(
+    ...     vocab_size=12, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2, decoder_start_token_id=0))
+    >>> from infogeo_adapters import load_model
+    >>> both = capture_encoder_decoder(load_model(net, tokenizer=tokenizer), "the old dog", "dog ran")
+    >>> both.encoder.tokens, both.decoder.tokens
+    (('the', 'old', 'dog', '</s>'), ('<pad>', 'dog', 'ran'))
+    >>> both.target_ids.tolist(), both.cross_attention.shape, both.cross_word_attention().shape
+    ([5, 6, 1], (2, 2, 3, 4), (2, 2, 2, 3))
+    """
+    _check_arguments(model, overflow, batch_tokens)
+    if model.kind != "encoder-decoder":
+        raise ArgumentError(
+            f"model: {model.name} is one stack ({model.kind}) and not an encoder-decoder; "
+            "use capture_activations(model, text)"
+        )
+    one = isinstance(text, str), isinstance(target, str)
+    if any(one) and not all(one) and all(isinstance(t, str | list | tuple) for t in (text, target)):
+        raise ArgumentError(
+            f"text and target: found {type(text).__name__} and {type(target).__name__}, wanted two texts, or two lists"
+        )
+    if one[0]:
+        pair = prepare_pair(model, text, target, words, target_words, overflow)
+        return next(run_pairs(model, [pair], attention=attention, batch_tokens=batch_tokens))[1]
+    texts, targets = _several(text, "source"), _several(target, "target")
+    if len(texts) != len(targets):
+        raise ArgumentError(f"target: found {len(targets)} targets for {len(texts)} texts, wanted one for each")
+    splits = _words_of_each(words, len(texts)), _words_of_each(target_words, len(texts), "target_words")
+    pairs = [prepare_pair(model, *given, overflow) for given in zip(texts, targets, *splits, strict=True)]
+    results = dict(run_pairs(model, pairs, attention=attention, batch_tokens=batch_tokens))
+    return [results[i] for i in range(len(pairs))]
 
 
 def split_into_windows(model: LanguageModel, text: str, *, max_tokens: int | None = None) -> list[str]:
@@ -259,22 +382,30 @@ def _check_model(model: object) -> None:
         raise ArgumentError(f"model: found {type(model).__name__}, wanted what load_model(...) returns")
 
 
-def _several(text: Sequence[str]) -> Sequence[str]:
+def _check_arguments(model: object, overflow: object, batch_tokens: object) -> None:
+    _check_model(model)
+    if overflow not in ("error", "truncate"):
+        raise ArgumentError(f"overflow {overflow!r} does not exist; choose 'error' or 'truncate'")
+    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
+        raise ArgumentError(f"batch_tokens: found {batch_tokens!r}, wanted a positive whole number")
+
+
+def _several(text: Any, name: str = "text") -> Sequence[str]:
     """The texts themselves, or an error if it is no sequence of at least one."""
-    if isinstance(text, bytes) or not isinstance(text, Sequence):
-        check_text(text)
+    if isinstance(text, str | bytes) or not isinstance(text, Sequence):
+        raise TextError(f"{name}: found {type(text).__name__}, wanted str or a list of str")
     if not len(text):
-        raise TextError("text: found no texts, wanted at least one")
+        raise TextError(f"{name}: found no texts, wanted at least one")
     return text
 
 
-def _words_of_each(words: Any, count: int) -> list[Words | None]:
+def _words_of_each(words: Any, count: int, name: str = "words") -> list[Words | None]:
     if words is None or callable(words):
         return [words] * count
     try:
         given = [] if isinstance(words, str | bytes) else list(words)
     except TypeError as error:
-        raise ArgumentError(f"words: found {words!r}, wanted a function or a list with each text's words") from error
+        raise ArgumentError(f"{name}: found {words!r}, wanted a function or a list with each text's words") from error
     if len(given) != count:
-        raise ArgumentError(f"words: found {len(given)} entries for {count} texts, wanted one for each")
+        raise ArgumentError(f"{name}: found {len(given)} entries for {count} texts, wanted one for each")
     return given

@@ -131,7 +131,11 @@ def check_parts(parts: Sequence[Part]) -> tuple[Part, ...]:
 
 def check_blocks(model: LanguageModel, blocks: Sequence[int] | None) -> tuple[int, ...]:
     """Numbers of blocks from 1, all by default, or an ArgumentError."""
-    depth = model.n_layers
+    return blocks_of(model.n_layers, blocks)
+
+
+def blocks_of(depth: int, blocks: Sequence[int] | None) -> tuple[int, ...]:
+    """As :func:`check_blocks`, of a stack of so many blocks."""
     if blocks is None:
         return tuple(range(1, depth + 1))
     given = tuple(blocks) if isinstance(blocks, Iterable) else (blocks,)

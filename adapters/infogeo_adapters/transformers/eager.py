@@ -1,8 +1,9 @@
-"""Attention probabilities of a model that computes attention without ever forming them.
+"""Another attention implementation for a while, and the attention that a model returns by itself.
 
-The fast implementations (sdpa, flash) return no probabilities, so a model is switched to the eager one for the
-length of a capture. Whether it then still computes the same is measured once, not believed: Falcon, asked for its
-attention under sdpa, adds a mask of zeros and ones to the scores, and its tokens see later ones.
+The fast implementations (sdpa, flash) return no probabilities. Where these cannot be formed beside the model's own
+computation (see ``attention_access``), the model is switched to the eager one for the length of a capture. Whether it
+then still computes the same is measured once, not believed: Falcon, asked for its attention under sdpa, adds a mask of
+zeros and ones to the scores, and its tokens see later ones.
 """
 
 from __future__ import annotations
@@ -16,20 +17,65 @@ from numpy.typing import NDArray
 
 from infogeo.errors import ModelError
 from infogeo_adapters.transformers.locks import lock_of
-from infogeo_adapters.transformers.stack import Stack, evaluating, padded_probe, quiet, rounding, run_probe, runner
+from infogeo_adapters.transformers.stack import (
+    Side,
+    Stack,
+    evaluating,
+    padded_probe,
+    quiet,
+    rounding,
+    run_probe,
+    runner,
+)
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 ROW_SUM_TOLERANCE = 1e-3
 """How far above one a row of attention may sum in float32; in bfloat16 and float16 twenty times that."""
 
-_forced: weakref.WeakKeyDictionary[PreTrainedModel, bool] = weakref.WeakKeyDictionary()
+_forced: weakref.WeakKeyDictionary[PreTrainedModel, dict[Side | None, bool]] = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
-def eager_attention(model: PreTrainedModel, *, force: bool) -> Iterator[None]:
+def attention_implementation(
+    model: PreTrainedModel, name: str | None, *, force: bool = False
+) -> Iterator[list[PreTrainedConfig]]:
+    """The model with another attention implementation; afterwards each of its parts has the one it had.
+
+    Hold the model's lock around it. Models that do not offer the switch stay as they are without a word, so compare
+    :func:`implementation_of` afterwards.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    name : str or None
+        As transformers calls it; None changes nothing.
+    force : bool
+        Set the implementation also where transformers does not offer the switch.
+
+    Yields
+    ------
+    list of PreTrainedConfig
+        The configurations of all parts.
+    """
+    configs = _configs(model)
+    before = [(config, config._attn_implementation) for config in configs]
+    try:
+        if name is not None:
+            with quiet():
+                model.set_attn_implementation(name)
+            for config in configs if force else ():
+                config._attn_implementation_internal = name
+        yield configs
+    finally:
+        for config, implementation in before:
+            config._attn_implementation_internal = implementation
+
+
+@contextlib.contextmanager
+def eager_attention(model: PreTrainedModel, *, force: bool, side: Side | None = None) -> Iterator[None]:
     """The model with eager attention; afterwards each of its parts has the implementation it had.
 
     Parameters
@@ -37,22 +83,34 @@ def eager_attention(model: PreTrainedModel, *, force: bool) -> Iterator[None]:
     model : PreTrainedModel
     force : bool
         Set the implementation also where transformers does not offer the switch.
+    side : {"encoder", "decoder"}, optional
+        Which part of the model is run.
     """
+    switched = None if implementation_of(model, side) in ("eager", None) else "eager"
+    with attention_implementation(model, switched) as configs:
+        for config in configs if force else ():
+            config._attn_implementation_internal = "eager"
+        yield
+
+
+def implementation_of(model: PreTrainedModel, side: Side | None = None) -> str | None:
+    """What the part that is run computes attention by, as transformers calls it; None where it does not say."""
+    found: str | None = runner(model, side).config._attn_implementation
+    return found
+
+
+def _configs(model: PreTrainedModel) -> list[PreTrainedConfig]:
+    """The configurations of a model's parts, those that belong to no module of their own among them, each once."""
     from transformers import PreTrainedModel
 
-    configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
-    before = [(config, config._attn_implementation) for config in configs.values()]
-    try:
-        if not _is_eager(model):
-            with quiet():
-                model.set_attn_implementation("eager")
-            if force:
-                for config in configs.values():
-                    config._attn_implementation_internal = "eager"
-        yield
-    finally:
-        for config, implementation in before:
-            config._attn_implementation_internal = implementation
+    found: dict[int, PreTrainedConfig] = {}
+    waiting: list[Any] = [m.config for m in model.modules() if isinstance(m, PreTrainedModel)]
+    while waiting:
+        config = waiting.pop()
+        if config is not None and id(config) not in found:
+            found[id(config)] = config
+            waiting.extend(getattr(config, name, None) for name in config.sub_configs)
+    return list(found.values())
 
 
 def must_force(model: PreTrainedModel, stack: Stack) -> bool:
@@ -64,9 +122,10 @@ def must_force(model: PreTrainedModel, stack: Stack) -> bool:
         No way gives attention, or each changes what the model computes.
     """
     with lock_of(model):
-        if model not in _forced:
-            _forced[model] = _measured(model, stack)
-        return _forced[model]
+        known = _forced.setdefault(model, {})
+        if stack.side not in known:
+            known[stack.side] = _measured(model, stack)
+        return known[stack.side]
 
 
 def _measured(model: PreTrainedModel, stack: Stack) -> bool:
@@ -76,7 +135,7 @@ def _measured(model: PreTrainedModel, stack: Stack) -> bool:
     with evaluating(model):
         own = run_probe(model, stack, ids, mask)[0][:, real]
         for force in (False, True):
-            with eager_attention(model, force=force):
+            with eager_attention(model, force=force, side=stack.side):
                 states, output = run_probe(model, stack, ids, mask, output_attentions=True)
             if not getattr(output, "attentions", None):
                 continue
@@ -89,11 +148,6 @@ def _measured(model: PreTrainedModel, stack: Stack) -> bool:
             "attn_implementation='eager' and pass the object, or capture it with attention=False"
         )
     raise ModelError(f"{type(model).__name__} gives no attention; capture it with attention=False")
-
-
-def _is_eager(model: PreTrainedModel) -> bool:
-    """True if the part that is run computes attention by the eager implementation, or by none."""
-    return runner(model).config._attn_implementation in ("eager", None)
 
 
 def attention_maps(model: PreTrainedModel, output: Any, n_tokens: int) -> list[torch.Tensor]:
@@ -145,7 +199,7 @@ def attention_layers(model: PreTrainedModel, stack: Stack, count: int) -> tuple[
     """
     if count == stack.depth:
         return tuple(range(1, stack.depth + 1))
-    config = runner(model).config
+    config = runner(model, stack.side).config
     kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
     found = tuple(k for k, kind in enumerate(kinds, start=1) if "attention" in kind and "linear" not in kind)
     if len(found) != count or len(kinds) != stack.depth:

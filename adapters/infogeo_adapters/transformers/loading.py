@@ -18,7 +18,7 @@ from infogeo_adapters.models import FOLDER, bundled_path
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.model_files import find_folder, first_line, hash_files, read_json, weight_files
 from infogeo_adapters.transformers.stack import embedding_rows, find_stack, quiet
-from infogeo_adapters.transformers.weights import check_fit, loading_error
+from infogeo_adapters.transformers.weights import check_finite, check_fit, check_format, loading_error, plain_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -87,9 +87,16 @@ class LanguageModel:
         context = self.context_length
         return (
             ("name", self.name), ("architecture", self.source.architecture or type(self.model).__name__),
-            ("kind", self.kind), ("blocks", str(self.n_layers)), ("heads", str(heads) if heads else "none"),
+            ("kind", self.kind), ("blocks", self._depth()), ("heads", str(heads) if heads else "none"),
             ("context", "without limit" if context is None else f"{context} tokens"),
         )
+
+    def _depth(self) -> str:
+        try:
+            below = self.n_decoder_layers
+        except ModelError:
+            return f"{self.n_layers} in the encoder, a decoder that cannot be read"
+        return str(self.n_layers) if below is None else f"{self.n_layers} in the encoder and {below} in the decoder"
 
     def __repr__(self) -> str:
         (_, name), *facts = self._facts()
@@ -103,6 +110,11 @@ class LanguageModel:
     def n_layers(self) -> int:
         """Number of blocks; of the encoder, if there are two stacks."""
         return find_stack(self.model).depth
+
+    @property
+    def n_decoder_layers(self) -> int | None:
+        """Number of blocks of the decoder of an encoder-decoder model; None if there is one stack only."""
+        return find_stack(self.model, "decoder").depth if self.kind == "encoder-decoder" else None
 
     @property
     def context_length(self) -> int | None:
@@ -167,10 +179,11 @@ def load_model(
     Raises
     ------
     ModelError
-        The folder is missing or damaged, the hub cannot be reached, the weights are pickled or incomplete, the model
-        needs its own code, the tokenizer gives no character offsets or has more tokens than the model.
+        The folder is missing or damaged, the hub cannot be reached or its cache not written, the weights are pickled,
+        incomplete, or hold NaN or infinity, a relative of T5 is to compute in float16, the model needs its own code,
+        the tokenizer gives no character offsets or has more tokens than the model.
     MissingDependencyError
-        torch, transformers or the package with MiniLM is not installed.
+        torch, transformers, the package with MiniLM or the one that quantized the weights is not installed.
     ArgumentError
         An argument has no meaning for what is loaded.
 
@@ -198,8 +211,13 @@ def load_model(
             tokenizer = folder
     else:
         _check_object(model, tokenizer, dtype=dtype, device=device, revision=revision)
-        loaded, name, hashed = model, model.config.name_or_path or type(model).__name__, _hash_state(model)
-        options = {}
+        loaded, name = model, model.config.name_or_path or type(model).__name__
+        check_format(loaded.config, loaded.dtype, name)
+        hashed, options = _hash_state(model), {}
+    check_finite(loaded, name)
+    method = getattr(loaded, "quantization_method", None)
+    if method is not None:
+        options["quantization"] = str(getattr(method, "value", method))
     tokenizer_folder = None
     if isinstance(tokenizer, str | Path):
         tokenizer_folder = find_folder(tokenizer, allow_pickle=False, revision=None, weights=False)[0]
@@ -223,6 +241,7 @@ def _from_folder(folder: Path, *, dtype: torch.dtype, allow_pickle: bool) -> tup
         raise ModelError(f"{folder} holds a PEFT adapter; merge it into its base (merge_and_unload) and save that")
     weights, pickled = weight_files(folder, allow_pickle=allow_pickle)
     config = _config(folder, settings)
+    check_format(config, dtype, str(folder))
     auto = _auto_class(config, settings)
     try:
         with quiet(), warnings.catch_warnings() if pickled else contextlib.nullcontext():
@@ -239,6 +258,8 @@ def _from_folder(folder: Path, *, dtype: torch.dtype, allow_pickle: bool) -> tup
         pickles = weights if pickled else []
         raise loading_error(folder, error, auto=auto, config=config, pickled=pickles) from error
     unused = check_fit(folder, model, info)
+    if model.dtype.itemsize > 4:
+        model.set_experts_implementation("eager")  # torch's grouped product of experts has no float64
     return model.eval(), hash_files(weights), unused
 
 
@@ -396,7 +417,7 @@ def _fingerprint(model: PreTrainedModel) -> Fingerprint:
     return tuple(
         # tensors made in inference mode keep no count
         (name, t.data_ptr(), tuple(t.shape), t.dtype, -1 if t.is_inference() else t._version)
-        for name, t in model.state_dict(keep_vars=True).items()
+        for name, t in plain_tensors(model.state_dict(keep_vars=True))
     )
 
 
@@ -405,7 +426,8 @@ def _hash_state(model: PreTrainedModel) -> str:
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(plain_tensors(model.state_dict())):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+

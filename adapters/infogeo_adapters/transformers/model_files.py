@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import json
@@ -87,7 +88,13 @@ def _from_hub(name: str, *, allow_pickle: bool, revision: str | None, weights: b
             f"model {name!r} is neither a folder that exists nor a possible name on the hub ({error}); "
             "give a folder, a name such as 'gpt2' or 'owner/name', or nothing for the bundled model"
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+        if _cannot_write(error):
+            place = getattr(error, "filename", None) or huggingface_hub.constants.HF_HUB_CACHE
+            raise ModelError(
+                f"model {name!r} cannot be stored in the hub's cache, {place} ({first_line(error)}); make room there "
+                "or make it writable, or set the environment variable HF_HOME to a folder that is, before Python starts"
+            ) from error
         if not isinstance(error, LocalEntryNotFoundError):
             reason = f" ({first_line(error)}); check the name and the connection,"
         elif huggingface_hub.constants.is_offline_mode():
@@ -100,6 +107,17 @@ def _from_hub(name: str, *, allow_pickle: bool, revision: str | None, weights: b
         ) from error
     commit = Path(folder).name
     return Path(folder), commit if re.fullmatch(r"[0-9a-f]{40}", commit) else None
+
+
+def _cannot_write(error: BaseException) -> bool:
+    """True if a folder is full or read-only, as Python says it or, in words, the hub's own downloader."""
+    if isinstance(error, OSError) and error.errno in (
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
+    ):
+        return True
+    return isinstance(error, RuntimeError) and bool(re.search(
+        r"os error (1|13|28|30|122)\b|[Nn]o space left|[Pp]ermission denied|[Rr]ead-only file system", str(error)
+    ))
 
 
 def read_json(path: Path, folder: Path) -> Mapping[str, Any]:

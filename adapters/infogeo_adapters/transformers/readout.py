@@ -26,6 +26,7 @@ from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.replay import (
     OWN,
+    Run,
     Scaling,
     Step,
     find_bias,
@@ -36,6 +37,7 @@ from infogeo_adapters.transformers.replay import (
     run_noted,
 )
 from infogeo_adapters.transformers.stack import evaluating, find_stack
+from infogeo_adapters.transformers.widening import UNQUANTIZED, Ready, quantized, widened
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +51,14 @@ EXACT = 4
 CLOSE = 8
 """The same for the replay in float32 of a model that computes in half precision, in the model's units of rounding."""
 
+FORMATS = ("float32", "float64")
+"""Number formats to read out in, narrowest first."""
+ELSE = f"; something else happens on the way, so pass {OWN}"
+"""What to do about a read-out that misses something."""
+
 UserReadOut = Callable[["torch.Tensor"], "torch.Tensor"]
+Projection = Callable[["torch.Tensor"], "torch.Tensor"]
+"""From states (n, d) to logits (n, V)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -59,25 +68,33 @@ class ReadOut:
     path: tuple[str, ...]
     """Modules replayed, in order, by their names in the model."""
     scalings: tuple[str, ...]
-    """Settings of the model's config applied to the logits, in order, such as ``final_logit_softcapping``."""
+    """What is done without a module, in order: factors on the way that were measured, such as ``x 0.25 before
+    lm_head``, then what is done to the logits by a setting of the model's config or a tensor of the model, such as
+    ``final_logit_softcapping`` or ``final_logits_bias``."""
     predicts: Literal["next", "itself"]
     """Whether the prediction at a token is of the next token (causal) or of the token itself (masked)."""
     max_difference: float | None
     """Largest difference to the model's own logits in the self-check, in the model's number format; None if there
     was none, because the read-out is the caller's own."""
     dtype: str
-    """Number format of the read-out: the model's, or float32 if that is narrower."""
+    """Number format of the read-out: the model's, or float32 if that is narrower, or what was asked for. Norms that
+    always compute in float32, as Llama's does, do so here too."""
+    quantized: tuple[str, ...] = ()
+    """Modules on the way whose weights are quantized; plain ones with the same weights are used instead."""
     _steps: tuple[Step, ...] = field(repr=False)
     _scale: tuple[Scaling, ...] = field(repr=False)
     _lock: threading.RLock = field(repr=False)
     """That of the model, held while modules are switched to evaluation mode."""
+    _narrow: torch.dtype = field(repr=False)
+    """What the model computes in."""
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits (T, V) of states (T, d), as differentiable torch operations on the model's own weights.
 
-        Weights in half precision are widened for the call and released after it.
+        Weights in half precision are widened for the call and released after it, as are quantized ones (through
+        which no gradient comes back to the weights).
         """
-        return self._call(self._wide_weights(), states)
+        return self._call(self._ready(), states)
 
     def chunks(
         self, states: NDArray[np.floating[Any]], *, memory: float = MEMORY
@@ -91,11 +108,11 @@ class ReadOut:
         DomainError
             If a logit is not finite.
         """
-        weights = self._wide_weights()
+        ready = self._ready()
         start, size = 0, 1
         while start < len(states):
             where = slice(start, min(start + size, len(states)))
-            logits = self._checked(weights, np.array(states[where]))
+            logits = self._checked(ready, np.array(states[where]))
             if not np.isfinite(logits).all():
                 token = start + int(np.argmin(np.isfinite(logits).all(axis=1)))
                 raise DomainError(f"read-out: the logits of token {token} hold NaN or infinity")
@@ -103,34 +120,75 @@ class ReadOut:
             # 32 bytes: the logit in single and double precision, and two temporaries of the one who asked
             start, size = where.stop, max(1, int(memory // (32 * logits.shape[1])))
 
-    def _checked(self, weights: list[dict[str, torch.Tensor] | None], states: NDArray[Any]) -> FloatArray:
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Projection]:
+        """A function from states (n, d) to logits (n, V), torch tensors both, for many calls in a row.
+
+        While the context is open the model's lock is held, its head is in evaluation mode, no gradients are kept, and
+        weights in half precision or quantized are held widened; nothing is copied of a model whose weights have the
+        read-out's format already. The logits are on the model's device in ``dtype``; they are not looked at, so
+        NaN stays NaN.
+
+        Yields
+        ------
+        callable
+            Raises ModelError if the states do not fit (another width), or if it does not give one row for each.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from infogeo_adapters import load_model
+        >>> with find_readout(load_model()).session() as project:
+        ...     logits = project(torch.zeros(2, 160))
+        >>> logits.shape, logits.requires_grad
+        (torch.Size([2, 4096]), False)
+        """
+        with self._quietly():
+            yield functools.partial(self._project, self._ready())
+
+    def _checked(self, ready: Ready, states: NDArray[Any]) -> FloatArray:
         import torch
 
-        shown = ", ".join((*self.path, *self.scalings))
+        with self._quietly():
+            logits = self._project(ready, torch.as_tensor(states))
+        array: FloatArray = logits.cpu().double().numpy()
+        return array
+
+    @contextlib.contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """The model's lock, no gradients, and the modules in evaluation mode."""
+        import torch
+
         # no_grad on the outside: what is entered later must be left earlier, or gradients stay switched off
         with self._lock, torch.no_grad(), contextlib.ExitStack() as modes:
             for step in self._steps:
                 if isinstance(step.call, torch.nn.Module):
                     modes.enter_context(evaluating(step.call))
-            try:
-                logits = self._call(weights, torch.as_tensor(states))
-            except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                raise ModelError(
-                    f"the read-out ({shown}) cannot be applied to states of shape {states.shape}: {error}; "
-                    "give states (T, d) of the model's own width"
-                ) from error
+            yield
+
+    def _project(self, ready: Ready, states: torch.Tensor) -> torch.Tensor:
+        try:
+            logits = self._call(ready, states)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ModelError(
+                f"the read-out ({self._shown}) cannot be applied to states of shape {tuple(states.shape)}: {error}; "
+                "give states (T, d) of the model's own width"
+            ) from error
         if logits.ndim != 2 or len(logits) != len(states):
             raise ModelError(
-                f"the read-out ({shown}) turned states {states.shape} into {tuple(logits.shape)}, "
+                f"the read-out ({self._shown}) turned states {tuple(states.shape)} into {tuple(logits.shape)}, "
                 "wanted (T, V), one row of logits for each token"
             )
-        array: FloatArray = logits.cpu().double().numpy()
-        return array
+        return logits
 
-    def _call(self, weights: list[dict[str, torch.Tensor] | None], states: torch.Tensor) -> torch.Tensor:
+    def _call(self, ready: Ready, states: torch.Tensor) -> torch.Tensor:
         held = [p.device for s in self._steps for p in getattr(s.call, "parameters", tuple)()]
         device = held[0] if held else states.device
-        return replay(self._steps, self._scale, states.to(device, self._torch_dtype), weights)
+        return replay(ready.steps, self._scale, states.to(device, self._torch_dtype), ready.weights)
+
+    @property
+    def _shown(self) -> str:
+        return ", ".join((*self.path, *self.scalings))
 
     @property
     def _torch_dtype(self) -> torch.dtype:
@@ -139,11 +197,13 @@ class ReadOut:
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
 
-    def _wide_weights(self) -> list[dict[str, torch.Tensor] | None]:
-        return [_wide_weights(step.call, self._torch_dtype) for step in self._steps]
+    def _ready(self) -> Ready:
+        return widened(self._steps, self._narrow, self._torch_dtype)
 
 
-def find_readout(model: LanguageModel, *, readout: UserReadOut | None = None) -> ReadOut:
+def find_readout(
+    model: LanguageModel, *, readout: UserReadOut | None = None, dtype: str | None = None
+) -> ReadOut:
     """Find the final norm and the unembedding of a model, and check them against the model's own logits.
 
     Parameters
@@ -152,17 +212,21 @@ def find_readout(model: LanguageModel, *, readout: UserReadOut | None = None) ->
         A causal or masked language model.
     readout : callable, optional
         Your own way from states (T, d) to logits (T, V), torch tensors both; it is taken as it is, unchecked.
+    dtype : {"float32", "float64"}, optional
+        Number format to read out in, by default the model's, or float32 if that is narrower.
 
     Returns
     -------
     ReadOut
-        Found once for each model and kept as long as the model lives.
+        Found once for each model and format, and kept as long as the model lives.
 
     Raises
     ------
     ModelError
-        If the model has no head that predicts tokens, has two stacks, or the replay differs from its logits (the
-        message says by how much).
+        If the model has no head that predicts tokens, or the replay differs from its logits (the message says by how
+        much).
+    ArgumentError
+        If the format is no such format, or narrower than the model's.
 
     Examples
     --------
@@ -171,12 +235,14 @@ def find_readout(model: LanguageModel, *, readout: UserReadOut | None = None) ->
     >>> found.path, found.predicts, found.max_difference
     (('model.norm', 'lm_head'), 'next', 0.0)
     """
+    wanted = _format(model, dtype)
     if readout is not None:
-        return _own(model, readout)
+        return _own(model, readout, wanted)
     with lock_of(model.model):
-        if model not in _found:
-            _found[model] = _find(model)
-        return _found[model]
+        known = _found.setdefault(model, {})
+        if wanted not in known:
+            known[wanted] = _find(model, wanted)
+        return known[wanted]
 
 
 def read_out(
@@ -259,9 +325,10 @@ def readout_for(
             "were changed meanwhile, capture again)"
         )
     found = find_readout(model)
-    if activations.n_layers != model.n_layers:
+    depth = find_stack(model.model, "decoder").depth
+    if activations.n_layers != depth:
         raise ArgumentError(
-            f"the activations have {activations.n_layers} blocks, the model {model.name} has {model.n_layers}; "
+            f"the activations have {activations.n_layers} blocks, the stack of {model.name} that predicts has {depth}; "
             "read them out with the model they were captured from"
         )
     return found
@@ -269,10 +336,26 @@ def readout_for(
 
 # Finding it
 
-_found: weakref.WeakKeyDictionary[LanguageModel, ReadOut] = weakref.WeakKeyDictionary()
+_found: weakref.WeakKeyDictionary[LanguageModel, dict[str, ReadOut]] = weakref.WeakKeyDictionary()
 
 
-def _find(model: LanguageModel) -> ReadOut:
+def _format(model: LanguageModel, dtype: str | None) -> str:
+    """Name of the number format to read out in."""
+    import torch
+
+    least = str(torch.promote_types(model.model.dtype, torch.float32)).removeprefix("torch.")
+    if dtype is None:
+        return least
+    if dtype not in FORMATS:
+        raise ArgumentError(f"dtype: found {dtype!r}, wanted one of {', '.join(FORMATS)}, or None for {least}")
+    if FORMATS.index(dtype) < FORMATS.index(least):
+        raise ArgumentError(
+            f"dtype: found {dtype!r}, but {model.name} computes in {least}, which would be narrowed; leave dtype out"
+        )
+    return dtype
+
+
+def _find(model: LanguageModel, dtype: str) -> ReadOut:
     import torch
 
     net = model.model
@@ -281,43 +364,52 @@ def _find(model: LanguageModel) -> ReadOut:
     with evaluating(net):
         steps = find_path(model, run_noted(model, stack, ids))
         check = run_noted(model, stack, torch.cat([ids.flip(1), ids[:, 1:3]], dim=1))
-        scale = max(1.0, float(check.logits.abs().max()))
-        unit = torch.finfo(net.dtype).eps * scale
-        settings = find_scalings(net.config.get_text_config())
-        tried = []
-        # some models name a scaling in their config and do not apply it: what fits is measured
-        for chosen in (settings, {}):
-            names, scalings = tuple(chosen), tuple(chosen.values())
-            replayed = functools.partial(replay, steps, scalings, check.states, None)
-            tried.append((_difference(model, steps, replayed, check.logits), names, scalings))
-            bias = find_bias(model, replayed(), check.logits)
-            if bias:
-                replayed = functools.partial(replay, steps, (*scalings, *bias.values()), check.states, None)
-                tried.append((
-                    _difference(model, steps, replayed, check.logits), (*names, *bias), (*scalings, *bias.values())
-                ))
-        difference, names, scalings = min(tried, key=lambda t: t[0])
+        # some models hand their logits over in float32 whatever they compute in
+        rounding = max(torch.finfo(net.dtype).eps, torch.finfo(check.logits.dtype).eps)
+        unit = rounding * max(1.0, float(check.logits.abs().max()))
+        difference, after = _fitting(model, steps, check)
         _accept(model, steps, difference, EXACT * unit)
         found = ReadOut(
-            path=tuple(s.name for s in steps), scalings=names, predicts="next" if stack.causal else "itself",
-            max_difference=difference, dtype=str(_wide(net.dtype)).removeprefix("torch."),
-            _steps=steps, _scale=scalings, _lock=lock_of(net),
+            path=tuple(s.name for s in steps),
+            scalings=(*(f"x {s.factor:.6g} before {s.name}" for s in steps if s.factor != 1.0), *after),
+            predicts="next" if stack.causal else "itself", max_difference=difference, dtype=dtype,
+            quantized=quantized(steps), _steps=steps, _scale=tuple(after.values()), _lock=lock_of(net),
+            _narrow=net.dtype,
         )
-        if _wide(net.dtype) != net.dtype:
-            widened = functools.partial(found.logits, check.states)
-            _accept(model, steps, _difference(model, steps, widened, check.logits), CLOSE * unit)
+        if found.quantized or found._torch_dtype != net.dtype:
+            again = functools.partial(found.logits, check.states)
+            packed = f"; its weights are quantized ({', '.join(found.quantized)}): {UNQUANTIZED}"
+            difference = _difference(model, steps, again, check.logits)
+            _accept(model, steps, difference, CLOSE * unit, packed if found.quantized else ELSE)
     return found
 
 
-def _own(model: LanguageModel, readout: UserReadOut) -> ReadOut:
+def _fitting(model: LanguageModel, steps: tuple[Step, ...], check: Run) -> tuple[float, dict[str, Scaling]]:
+    """What is done to the logits after the last module, and the difference that is left.
+
+    Some models name a scaling in their config and do not apply it, so what fits is measured.
+    """
+    tried: list[tuple[float, dict[str, Scaling]]] = []
+    for after in find_scalings(model.model.config.get_text_config()):
+        replayed = functools.partial(replay, steps, tuple(after.values()), check.states, None)
+        tried.append((_difference(model, steps, replayed, check.logits), after))
+        bias = find_bias(model, replayed(), check.logits)
+        if bias:
+            biased = {**after, **bias}
+            replayed = functools.partial(replay, steps, tuple(biased.values()), check.states, None)
+            tried.append((_difference(model, steps, replayed, check.logits), biased))
+    return min(tried, key=lambda t: t[0])
+
+
+def _own(model: LanguageModel, readout: UserReadOut, dtype: str) -> ReadOut:
     if not callable(readout):
         raise ArgumentError(f"readout: found {type(readout).__name__}, wanted a function from states (T, d) to logits")
     net = model.model
     name = getattr(readout, "__name__", type(readout).__name__)
     step = Step(name, lambda states: readout(states[0].to(net.device))[None], (None,), {}, 0)
     return ReadOut(
-        path=(name,), scalings=(), predicts="next" if find_stack(net, "decoder").causal else "itself", max_difference=None,
-        dtype=str(_wide(net.dtype)).removeprefix("torch."), _steps=(step,), _scale=(), _lock=lock_of(net),
+        path=(name,), scalings=(), predicts="next" if find_stack(net, "decoder").causal else "itself",
+        max_difference=None, dtype=dtype, _steps=(step,), _scale=(), _lock=lock_of(net), _narrow=net.dtype,
     )
 
 
@@ -339,31 +431,16 @@ def _difference(
     return difference if difference == difference else float("inf")
 
 
-def _accept(model: LanguageModel, steps: tuple[Step, ...], difference: float, allowed: float) -> None:
+def _accept(
+    model: LanguageModel, steps: tuple[Step, ...], difference: float, allowed: float,
+    advice: str = ELSE,
+) -> None:
     if not difference <= allowed:
         raise ModelError(
             f"the read-out found for {_shown(model, steps)} does not give the model's own logits: they differ by up "
-            f"to {difference:.3g}, allowed is {allowed:.3g}; something else happens on the way, so pass {OWN}"
+            f"to {difference:.3g}, allowed is {allowed:.3g}{advice}"
         )
 
 
 def _shown(model: LanguageModel, steps: tuple[Step, ...]) -> str:
     return f"{model.name} ({type(model.model).__name__}: {', '.join(s.name for s in steps)})"
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    import torch
-
-    return torch.promote_types(dtype, torch.float32)
-
-
-def _wide_weights(call: Any, dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
-    """Weights and buffers in the given format, None if they are in it already."""
-    import torch
-
-    if not isinstance(call, torch.nn.Module):
-        return None
-    own = {**dict(call.named_parameters()), **dict(call.named_buffers())}
-    if all(t.dtype == dtype for t in own.values() if t.is_floating_point()):
-        return None
-    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in own.items()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from infogeo.errors import ModelError
 from infogeo_adapters.transformers.loading import LanguageModel
+from infogeo_adapters.transformers.model_files import first_line
 from infogeo_adapters.transformers.stack import Stack, run_model, runner
 
 if TYPE_CHECKING:
@@ -109,14 +111,22 @@ def run_noted(model: LanguageModel, stack: Stack, ids: torch.Tensor) -> Run:
                 handles.append(module.register_forward_hook(leave))
         more = {"decoder_input_ids": ids} if stack.side == "decoder" else {}
         output = run_model(net, ids.flip(1) if more else ids, torch.ones_like(ids), **more)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(_no_head(model, stack, f"it does not run on ordinary tokens ({first_line(error)})")) from error
     finally:
         for handle in handles:
             handle.remove()
     logits = getattr(output, "logits", None)
     known = max(model.tokenizer.get_vocab().values()) + 1
+    if logits is None:
+        raise ModelError(_no_head(model, stack, "it returns no logits"))
     # a head for token classification gives a row for each token too, but a short one
-    if logits is None or logits.ndim != 3 or logits.shape[:2] != ids.shape or logits.shape[2] < known:
-        raise ModelError(_no_head(model, logits))
+    if logits.ndim != 3 or logits.shape[:2] != ids.shape or logits.shape[2] < known:
+        raise ModelError(_no_head(
+            model, stack,
+            f"for five tokens its logits have shape {tuple(logits.shape)}, not (1, 5, V) with one for each of the "
+            f"{len(model.tokenizer)} tokens it knows",
+        ))
     if not states:
         raise ModelError(
             f"{model.name} ({type(net).__name__}) ran {len(raw)} blocks, not the {stack.depth} found before; "
@@ -158,7 +168,8 @@ def _origin(
     given: list[tuple[Any, torch.Tensor]], earlier: dict[int, torch.Tensor], run: Run
 ) -> tuple[Any, int | None, float]:
     """Which argument carries the stream, the number of the earlier call it comes from (None: the last block), and the
-    factor between the two."""
+    factor between the two.
+    """
     for place, tensor in given:
         for i in reversed(earlier):
             if _same_memory(tensor, earlier[i]):
@@ -182,39 +193,68 @@ def _factor(tensor: torch.Tensor, origin: torch.Tensor) -> float:
     a, b = tensor.detach().double(), origin.detach().double()
     size = float((b * b).sum())
     factor = float((a * b).sum()) / size if size > 0 else 1.0
-    error = float((a - factor * b).abs().max())
-    return factor if error <= 4 * torch.finfo(tensor.dtype).eps * float(a.abs().max()) else 1.0
+    unit = torch.finfo(tensor.dtype).eps
+    if float((a - factor * b).abs().max()) > 4 * unit * float(a.abs().max()):
+        return 1.0
+    # rounding blurs the measured number, which then is the root of the width or one by it, as a rule
+    root = float(tensor.shape[-1]) ** 0.5
+    return next((r for r in (root, 1 / root) if abs(factor / r - 1) <= unit), factor)
 
 
-def find_scalings(config: Any) -> dict[str, Scaling]:
-    """What configs say is done to the logits after the unembedding, by name, in the order it is done."""
-    kinds: dict[str, Callable[[float], Scaling]] = {
-        "logit_scale": lambda c: lambda z: z * c,
-        "logits_scaling": lambda c: lambda z: z / c,
-        "lm_head_multiplier": lambda c: lambda z: z * c,
-        "final_logit_softcapping": lambda c: lambda z: c * (z / c).tanh(),
+def find_scalings(config: Any) -> list[dict[str, Scaling]]:
+    """What configs say is done to the logits after the unembedding, by name, in the order it is done.
+
+    Several readings of one config, the most usual first: some models name a scaling that they do not apply, or that a
+    module of theirs applies, and one name is a divisor in most families and a factor in HyperCLOVA X.
+    """
+    kinds: dict[str, tuple[Callable[[float], Scaling], ...]] = {
+        "logit_scale": (_times,),
+        "logits_scaling": (_divided, _times),
+        "lm_head_multiplier": (_times,),
+        "output_multiplier": (_times,),
+        "final_logit_softcapping": (_capped,),
+        "logits_soft_cap": (_capped,),
+        "output_logit_soft_cap": (_capped,),
     }
     values = {name: getattr(config, name, None) for name in kinds}
-    return {
-        name: kinds[name](float(value)) for name, value in values.items()
-        if isinstance(value, int | float) and value not in (0, 1)
-    }
+    given = {name: float(v) for name, v in values.items() if isinstance(v, int | float) and v not in (0, 1)}
+    readings = [{name: kinds[name][which](v) for name, v in given.items()} for which in (0, -1)]
+    return [*(readings if "logits_scaling" in given else readings[:1]), {}]
+
+
+def _times(c: float) -> Scaling:
+    return lambda z: z * c
+
+
+def _divided(c: float) -> Scaling:
+    return lambda z: z / c
+
+
+def _capped(c: float) -> Scaling:
+    return lambda z: c * (z / c).tanh()
 
 
 def find_bias(model: LanguageModel, replayed: torch.Tensor, logits: torch.Tensor) -> dict[str, Scaling]:
-    """A buffer of the model that the logits have more than the replay (``final_logits_bias`` of BART), if any."""
+    """A tensor of the model that the logits have more than the replay (``final_logits_bias`` of BART), if any."""
     import torch
 
     if replayed.shape != logits.shape:
         return {}
     missing = (logits - replayed).double()
     unit = torch.finfo(logits.dtype).eps * max(1.0, float(logits.abs().max()))
-    for name, buffer in model.model.named_buffers():
-        if buffer.numel() == logits.shape[-1] and buffer.is_floating_point():
-            given = buffer.detach().double().reshape(-1).to(missing.device)
+    for name, held in (*model.model.named_buffers(), *model.model.named_parameters()):
+        if held.numel() == logits.shape[-1] and held.is_floating_point():
+            given = held.detach().double().reshape(-1).to(missing.device)
             if bool((given != 0).any()) and float((missing - given).abs().max()) <= 8 * unit:
-                return {name: lambda z, net=model.model, name=name: z + net.get_buffer(name).reshape(-1).to(z)}
+                return {name: functools.partial(_add, model.model, name)}
     return {}
+
+
+def _add(net: torch.nn.Module, name: str, logits: torch.Tensor) -> torch.Tensor:
+    """Logits with a tensor of the model, as it is now, added."""
+    owner, _, attribute = name.rpartition(".")
+    held: torch.Tensor = getattr(net.get_submodule(owner), attribute)
+    return logits + held.reshape(-1).to(logits)
 
 
 def replay(
@@ -229,7 +269,8 @@ def replay(
         wide = weights[i] if weights is not None else None
         if wide is None and isinstance(step.call, torch.nn.Module):
             # a stream kept wider than the weights is narrowed before them, as the model itself does
-            stream = stream.to(next((p.dtype for p in step.call.parameters()), stream.dtype))
+            held = (p.dtype for p in step.call.parameters() if p.is_floating_point())
+            stream = stream.to(next(held, stream.dtype))
         if step.factor != 1.0:
             stream = stream * step.factor
         args = tuple(stream if step.place == j else value for j, value in enumerate(step.args))
@@ -245,25 +286,22 @@ def replay(
     return logits
 
 
-def _no_head(model: LanguageModel, logits: Any) -> str:
+def _no_head(model: LanguageModel, stack: Stack, what: str) -> str:
     from transformers.models.auto import modeling_auto
 
     net = model.model
-    kind = net.config.model_type
-    classes = [
-        names[kind]
-        for names in (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
-        if kind in names
+    kinds = [
+        modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     ]
-    remedy = f"load it as {' or '.join(dict.fromkeys(classes))} if its checkpoint has that head, " if classes else ""
-    what = "it returns no logits" if logits is None else (
-        f"for five tokens its logits have shape {tuple(logits.shape)}, not (1, 5, V) with one for each of the "
-        f"{len(model.tokenizer)} tokens it knows"
-    )
+    # the head that fits what the model is comes first: T5 has one of the last kind only, BERT of the first two
+    fitting = kinds[::-1] if stack.encoder_decoder else kinds if stack.causal else [kinds[1], kinds[0], kinds[2]]
+    named = next((names[net.config.model_type] for names in fitting if net.config.model_type in names), None)
+    remedy = f"load it as {named} if its checkpoint has that head, " if named else ""
     return (
-        f"{model.name} ({type(net).__name__}) predicts no tokens, so there is nothing to read out: {what} (sentence "
-        f"encoders such as MiniLM are trained without a head); {remedy}use a language model such as load_model(), or "
-        f"pass {OWN}"
+        f"{model.name} ({type(net).__name__}) predicts no tokens, so there is nothing to read out: {what} (models that "
+        f"classify, and sentence encoders such as MiniLM, come without the head that does); {remedy}use a language "
+        f"model such as load_model(), or pass {OWN}"
     )
 
 

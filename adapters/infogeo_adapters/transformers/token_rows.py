@@ -105,8 +105,6 @@ def run_rows(model: LanguageModel, rows: Sequence[Tokens], **more: Any) -> tuple
 
 def states_of(stack: Stack, value: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """A tensor of a pass as (texts, tokens, components): blocks may run by tokens first, maps on flattened rows."""
-    if tuple(value.shape[:2]) == shape:
-        return value
     if stack.time_major and tuple(value.shape[:2]) == shape[::-1]:
         return value.transpose(0, 1)
-    return value.reshape(*shape, value.shape[-1])
+    return value if tuple(value.shape[:2]) == shape else value.reshape(*shape, value.shape[-1])

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infogeo.errors import ModelError
+from infogeo.errors import InfogeoError, MissingDependencyError, ModelError
 from infogeo_adapters.transformers.model_files import first_line
 from infogeo_adapters.transformers.stack import quiet
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 PICKLE_STARTS = (b"PK", b"\x80")
 """How a file of torch.save and a plain pickle begin."""
+NO_HALF = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
+"""Kinds of models whose feed-forward layers overflow in float16."""
 
 
 def check_fit(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> int:
@@ -93,7 +96,108 @@ def _of_blocks(model: PreTrainedModel, unused: Sequence[str]) -> list[str]:
     return [key for key in unused if belongs(key)]
 
 
-def loading_error(folder: Path, error: Exception, *, auto: Any, config: Any, pickled: Sequence[Path]) -> ModelError:
+def check_format(config: Any, dtype: torch.dtype, name: str) -> None:
+    """Refuse a number format in which a family computes nonsense.
+
+    Parameters
+    ----------
+    config : PreTrainedConfig
+    dtype : torch.dtype
+        What is to be computed in.
+    name : str
+        For the message.
+
+    Raises
+    ------
+    ModelError
+        The model is T5 or a relative of it, and the format float16.
+    """
+    import torch
+
+    if dtype == torch.float16 and config.model_type in NO_HALF:
+        raise ModelError(
+            f"{name} is of the family {config.model_type}, which cannot be read in float16: it was trained in "
+            "bfloat16, and numbers inside its feed-forward layers exceed 65504, the largest that float16 knows, so "
+            "that its states turn into infinity and NaN; load it with dtype='bfloat16' or dtype='float32'"
+        )
+
+
+def check_finite(model: PreTrainedModel, name: str) -> None:
+    """Refuse weights with NaN or infinity; one pass over the numbers.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    name : str
+        For the message.
+
+    Raises
+    ------
+    ModelError
+        It names the first such tensor, its block, and how many of its numbers are concerned.
+    """
+    import torch
+
+    seen: set[int] = set()
+    buffers = dict(model.named_buffers())
+    for key, tensor in plain_tensors({**dict(model.named_parameters()), **buffers}):
+        if tensor.dtype.itemsize < 2 or not tensor.is_floating_point() or tensor.is_meta or tensor.data_ptr() in seen:
+            continue
+        seen.add(tensor.data_ptr())
+        held = tensor.detach()
+        # a sum is as fast as reading; it is not finite if a number is not
+        if bool(torch.isfinite(held.sum(dtype=torch.promote_types(held.dtype, torch.float32)))):
+            continue
+        # a mask of attention may hold infinity
+        bad = int((torch.isnan(held) if key in buffers else ~torch.isfinite(held)).sum())
+        if bad:
+            what = "NaN" if bool(torch.isnan(held).any()) else "infinity"
+            narrow = held.dtype == torch.float16
+            remedy = "try dtype='float32', or copy" if narrow else "copy"
+            raise ModelError(
+                f"the weights of {name} hold {what} in {key!r}{_block_of(model, key)}: {bad} of {held.numel()} "
+                f"numbers, in {str(held.dtype).removeprefix('torch.')}; {remedy} or download them again, or go back to "
+                "a checkpoint from before the training went wrong"
+            )
+
+
+def _block_of(model: PreTrainedModel, key: str) -> str:
+    """Which block of its stack a tensor belongs to, in words; empty if to none."""
+    import torch
+
+    for path, module in model.named_modules():  # outer lists come first
+        if isinstance(module, torch.nn.ModuleList) and key.startswith(f"{path}."):
+            number = int(key.removeprefix(f"{path}.").partition(".")[0])
+            return f", block {number + 1} of the {len(module)} in {path}"
+    return ""
+
+
+def plain_tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a model by name; those of classes that pack several (quantized weights) taken apart.
+
+    Parameters
+    ----------
+    state : mapping
+        As ``state_dict`` gives it; what is no tensor is left out.
+
+    Yields
+    ------
+    tuple
+        Name and tensor.
+    """
+    import torch
+
+    for name, held in state.items():
+        if not isinstance(held, torch.Tensor):
+            continue
+        if hasattr(held, "__tensor_flatten__"):
+            parts = held.__tensor_flatten__()[0]
+            yield from plain_tensors({f"{name}.{part}": getattr(held, part) for part in parts})
+        else:
+            yield name, held
+
+
+def loading_error(folder: Path, error: Exception, *, auto: Any, config: Any, pickled: Sequence[Path]) -> InfogeoError:
     """What to say when a model cannot be made from config and weights: which of the two is to blame.
 
     Parameters
@@ -110,10 +214,17 @@ def loading_error(folder: Path, error: Exception, *, auto: Any, config: Any, pic
 
     Returns
     -------
-    ModelError
+    InfogeoError
+        MissingDependencyError if the weights need a package that is not installed, else ModelError.
     """
     import torch
 
+    if isinstance(error, ImportError):
+        quantized = " are quantized and" if getattr(config, "quantization_config", None) else ""
+        return MissingDependencyError(
+            f"the weights in {folder}{quantized} need a package that is not installed ({first_line(error)}); install "
+            "it, or get the weights as they were before"
+        )
     if isinstance(error, pickle.UnpicklingError):
         for path in pickled:
             with path.open("rb") as stream:

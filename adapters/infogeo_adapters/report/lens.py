@@ -1,0 +1,297 @@
+"""A page on one text read by a lens: maps by token and place, spreads, histograms, the path of the prediction."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infogeo.entropy_profile import EntropyProfile, EntropyUnit
+from infogeo.errors import ArgumentError
+from infogeo_adapters._require import require
+from infogeo_adapters.plots import (
+    entropy_band_figure,
+    entropy_histogram_figure,
+    lens_figure,
+    prediction_path_figure,
+)
+from infogeo_adapters.plots.lens import check_units, divergence_scale
+from infogeo_adapters.plots.lens_stages import path_over_geodesic
+from infogeo_adapters.plots.style import capital, plural, readable, shorten, visible
+from infogeo_adapters.plots.tokens import byte_level
+from infogeo_adapters.report.builder import CONFIG, TEMPLATES, page_figure, script_json
+from infogeo_adapters.report.exports import Exported, ReadableTokens, export
+from infogeo_adapters.report.folder import whole_folder
+from infogeo_adapters.report.sections import Figure, Section, Table, page_number
+from infogeo_adapters.tables import write_table
+
+TALL = 900
+"""Pixels after which a figure scrolls in a box of its own."""
+
+MAP = (
+    "Each cell is the prediction of {what} read out at one place of the model: dark where it is certain. Point at a "
+    "cell for its most probable tokens, its entropy, its divergence from the final prediction and the rank of the true "
+    "token; the menu colors by another of these. The text runs from left to right and goes on in the next line."
+)
+STAGES = (
+    "Within a block, the stream is read after attention (resid mid) and after the feed-forward (resid post), and what "
+    "these two parts return is read by itself, as if it were the stream. A part that alone says little is near uniform."
+)
+BANDS = (
+    "Over all tokens of the text, special tokens among them. A band that narrows says that tokens become alike, not "
+    "that the model becomes right."
+)
+HISTOGRAMS = "A mean can hide two groups of tokens, such as beginnings and ends of words; a histogram does not."
+PATH = (
+    "Each prediction is a point on the simplex, and from layer to layer it moves by a Fisher–Rao distance, at most π. "
+    "The path adds these up; the geodesic is the straight way from the first to the last point. A quotient near one is "
+    "a prediction that is refined steadily, a large one a prediction that turns back."
+)
+TABLE = (
+    "Means over tokens; p10 and p90 are quantiles. Perplexity is the exponential of the mean surprise at the true "
+    "token, rank 1 share the part of the tokens that are predicted right, step length a Fisher–Rao distance."
+)
+PROVENANCE = "The files hold every number of this page. Entropies and divergences in them are in nats."
+
+
+def write_lens_report(
+    profile: EntropyProfile, path: str | os.PathLike[str], *, text: str, units: EntropyUnit = "nats",
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write a page on one text read by a lens, that opens offline in a browser.
+
+    A path that ends in ``.html`` is one file that holds everything; any other is a folder with ``index.html``, plotly's
+    script, and the numbers as ``lens.csv`` and ``lens.json``. Either appears whole or not at all.
+
+    Parameters
+    ----------
+    profile : EntropyProfile
+        From :func:`infogeo_adapters.logit_lens`; with ``top_k`` above one a cell tells as many outcomes.
+    path : path
+        A folder that exists must be empty or hold a report of infogeo, which is replaced.
+    text : str
+        The text that was read, shown at the top.
+    units : {'nats', 'bits', 'normalized'}
+        For the page; the files are in nats.
+    notes : sequence of str
+        Sentences for the reader, shown under the text.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    OutputError
+        If the path cannot be written.
+    ArgumentError
+        If the units are unknown.
+    MissingDependencyError
+        If plotly or Jinja2 is not installed.
+    """
+    if not isinstance(profile, EntropyProfile):
+        raise ArgumentError(f"profile: found {type(profile).__name__}, wanted the EntropyProfile of one text")
+    check_units(units)
+    require("plotly", extra="plots", caller="write_lens_report")
+    require("jinja2", extra="plots", caller="write_lens_report")
+    from plotly.offline import get_plotlyjs
+
+    from infogeo_adapters.files import write_atomically
+
+    if Path(path).suffix.lower() in (".html", ".htm"):
+        page = render(profile, text=text, units=units, notes=notes, files=(), script=get_plotlyjs())
+        return write_atomically(path, page.encode("utf-8"))
+    with whole_folder(path) as new:
+        files = (
+            export(write_table, readable_tokens(profile), new / "lens.csv", "all numbers, by place and token"),
+            Exported("lens.json", "the same in one file, with its provenance"),
+        )
+        (new / "lens.json").write_text(profile.to_json() + "\n", encoding="utf-8", newline="\n")
+        page = render(profile, text=text, units=units, notes=notes, files=files, script=None)
+        (new / "index.html").write_text(page, encoding="utf-8", newline="\n")
+        (new / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8", newline="\n")
+    return Path(path).expanduser().resolve() / "index.html"
+
+
+def readable_tokens(profile: EntropyProfile) -> ReadableTokens:
+    """The profile's table, with tokens also as a reader would write them."""
+    in_bytes = byte_level(chain(profile.tokens, profile.outcome_names.values()))
+    return ReadableTokens(profile, ("token", "top_token"), in_bytes)
+
+
+def render(
+    profile: EntropyProfile, *, text: str, units: EntropyUnit, notes: Sequence[str], files: Sequence[Exported],
+    script: str | None,
+) -> str:
+    """The page as HTML; with a script it is complete in itself, else it loads plotly from the file beside it."""
+    import jinja2
+    from markupsafe import Markup
+
+    here = resources.files("infogeo_adapters.report").joinpath(TEMPLATES)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(here.joinpath("lens.html.j2").read_text(encoding="utf-8"))
+    made = _sections(profile, units, files)
+    figures = [{"id": f.id, "figure": page_figure(f.figure), "config": CONFIG} for s in made for f in s.figures]
+    shown = visible(text.replace("\r\n", "\n"), keep="\n\t")
+    return template.render(
+        title=f"{shorten(' '.join(shown.split()), 60)} · infogeo lens", text=shown, facts=_facts(profile, units),
+        notes=[f"{capital(note).removesuffix('.')}." for note in notes],
+        sections=made, tall=TALL, version=profile.source.versions.get("infogeo", "(not installed)"),
+        css=Markup(here.joinpath("report.css").read_text(encoding="utf-8")),  # our own file
+        figures=Markup(script_json(figures)), nonce=secrets.token_urlsafe(18),
+        script=None if script is None else Markup(script),  # plotly's
+    )
+
+
+def _facts(profile: EntropyProfile, units: EntropyUnit) -> list[tuple[str, str]]:
+    options = profile.source.options
+    windows = options.get("windows")
+    return [
+        ("Model", visible(shorten(profile.source.model or "given as an object", 60))),
+        ("Text", f"{plural(len(profile.words), 'word')}, {plural(len(profile.tokens), 'token')}"
+         + (f" in {windows} windows" if windows else "")),
+        ("Read at", f"{plural(len(profile.row_stages), 'place')} in {plural(profile.n_layers, 'block')}"),
+        ("Lens", visible(str(options.get("lens", "logit_lens")).replace("_", " "))),
+        ("Outcomes", f"{profile.n_outcomes:,}" + (" (tokens only)" if options.get("used_only") else "")),
+        ("Entropies in", f"shares of log {profile.n_outcomes:,}" if units == "normalized" else units),
+    ]
+
+
+def _sections(profile: EntropyProfile, units: EntropyUnit, files: Sequence[Exported]) -> list[Section]:
+    """All sections in the order of the page."""
+    what = "the next token" if profile.predicts == "next" else "the token itself, which the model sees"
+    stages = [s for s in dict.fromkeys(profile.row_stages) if s not in ("embedding", "resid_post")]
+    layers = profile.at_stage("resid_post") if "resid_post" in profile.row_stages else profile
+    made = [Section(
+        "map", "By token and layer", paragraphs=(MAP.format(what=what),), findings=tuple(_course(layers, units)),
+        figures=(Figure("token-layer", lens_figure(layers, units=units, positions="tokens")),),
+    )]
+    if stages and layers is not profile:
+        made.append(Section(
+            "stages", "By token and stage", paragraphs=(STAGES,),
+            figures=(Figure("token-stage", lens_figure(profile, units=units, positions="tokens")),),
+        ))
+    made.append(Section(
+        "bands", "Over tokens", paragraphs=(BANDS,),
+        figures=(Figure("bands-plot", entropy_band_figure(profile, units=units)),),
+    ))
+    first = "resid_post" if "resid_post" in profile.row_stages else profile.row_stages[-1]
+    made.append(Section(
+        "histograms", "Histograms by layer", paragraphs=(HISTOGRAMS,),
+        figures=(Figure("histograms-plot", entropy_histogram_figure(profile, units=units, stage=first)),),
+    ))
+    if not np.isnan(profile.step_length).all():
+        made.append(Section(
+            "path", "The path of the prediction", paragraphs=(PATH,), findings=tuple(_travel(profile)),
+            figures=(Figure("path-plot", prediction_path_figure(profile)),),
+        ))
+    made += [
+        Section("places", "Place by place", paragraphs=(TABLE,), tables=(_table(profile, units),)),
+        _provenance(profile, files),
+    ]
+    return made
+
+
+def _course(profile: EntropyProfile, units: EntropyUnit) -> list[str]:
+    """How entropy and correctness run through the layers, in sentences."""
+    entropy = profile.in_units(units).mean(axis=1)
+    unit = "of the largest possible" if units == "normalized" else units
+    found = []
+    if len(entropy) > 1:
+        change = np.diff(entropy)
+        most = int(np.argmin(change))
+        found.append(
+            f"The mean entropy goes from {entropy[0]:.3g} at the first place to {entropy[-1]:.3g} {unit} at the last"
+            + (f"; it falls most to layer {int(profile.row_layers[most + 1])}, by {-change[most]:.3g}." if
+               change[most] < 0 else "; it falls nowhere.")
+        )
+    true = profile.target_ids >= 0
+    if true.any():
+        right = (profile.rank[:, true] == 1).mean(axis=1)
+        loss = np.exp(profile.cross_entropy[:, true].mean(axis=1))
+        name = "next" if profile.predicts == "next" else "true"
+        found.append(
+            f"The {name} token is the most probable one for {_percent(right[-1])} of "
+            f"{plural(int(true.sum()), 'token')} at the last place, {_percent(right[0])} at the first"
+            + (f"; the perplexity goes from {loss[0]:.3g} to {loss[-1]:.3g}." if profile.predicts == "next" else ".")
+        )
+    return found
+
+
+def _travel(profile: EntropyProfile) -> list[str]:
+    ratio = path_over_geodesic(profile)
+    if not ratio.size:
+        return ["No prediction moves: first and last are the same for every token."]
+    low, high = np.quantile(ratio, (0.1, 0.9))
+    said = (
+        f"The path is {ratio.mean():.3g} times as long as its geodesic on average (10 to 90 % of the tokens: {low:.3g} "
+        f"to {high:.3g}); its mean length is {profile.path_length.mean():.3g}."
+    )
+    return [said]
+
+
+def _table(profile: EntropyProfile, units: EntropyUnit) -> Table:
+    columns, rows = place_table(profile, units)
+    heads = [{"name": name.replace("_", " "), "number": name != "stage"} for name in columns]
+    return Table("Means over tokens", heads, [
+        [str(cell).replace("_", " ") if name == "stage" else page_number("–" if cell is None else _figure(cell))
+         for name, cell in zip(columns, row, strict=True)]
+        for row in rows
+    ], kind="close")
+
+
+def place_table(profile: EntropyProfile, units: EntropyUnit) -> tuple[list[str], list[list[Any]]]:
+    """Means over tokens, a line for each place, in the units asked for: columns and lines.
+
+    With the perplexity, where predictions are of the next token; of a token that the model sees there is none.
+    """
+    scale, _ = divergence_scale(units)
+    share = float(np.log(profile.n_outcomes)) if units == "normalized" else 1 / scale
+    names, lines = profile.by_row()
+    factors = {"kl_to_final": scale, "cross_entropy": scale}
+    columns: list[str] = []
+    table: list[list[Any]] = [[] for _ in lines]
+    for place, name in enumerate(names):
+        factor = 1 / share if name.startswith("entropy") else factors.get(name, 1.0)
+        columns.append(name)
+        for line, row in zip(lines, table, strict=True):
+            value = line[place]
+            row.append(value * factor if isinstance(value, float) else value)
+        if name == "cross_entropy" and profile.predicts == "next":
+            columns.append("perplexity")
+            for line, row in zip(lines, table, strict=True):
+                row.append(None if line[place] is None else float(np.exp(line[place])))
+    return columns, table
+
+
+def _provenance(profile: EntropyProfile, files: Sequence[Exported]) -> Section:
+    source = profile.source
+    rows: list[Sequence[Any]] = [
+        (name, visible(str(value))) for name, value in (
+            ("model", source.model), ("architecture", source.architecture),
+            ("SHA-256 of the weights", source.content_hash), ("number format", source.dtype),
+            ("SHA-256 of the text", source.text_hash),
+        ) if value is not None
+    ]
+    rows += [(readable(name), visible(str(value))) for name, value in source.options.items() if value is not None]
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in source.versions.items())))
+    return Section(
+        "provenance", "Provenance and files" if files else "Provenance", paragraphs=(PROVENANCE,) if files else (),
+        findings=tuple(f"{f.name}: {f.what}" for f in files if not f.written),
+        tables=(Table("How this was made", (), rows, kind="provenance"),), files=tuple(f for f in files if f.written),
+    )
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
