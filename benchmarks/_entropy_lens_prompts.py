@@ -21,6 +21,9 @@ from _entropy_lens_scores import (
 from _entropy_lens_tables import Entry, Settings, Table, say
 from _entropy_lens_texts import ORDERS, Prompt, format_prompts, task_prompts
 
+WORDINGS = ("Intervals: stories or topics drawn again. There are two wordings of each label, so what others would give is "
+            "not in them.")
+
 
 def tasks(entries: Sequence[Entry], stories: Sequence[str], settings: Settings) -> list[Table]:
     """One table for each model: the paper's folds, folds by story, folds by story and wording."""
@@ -38,9 +41,11 @@ def tasks(entries: Sequence[Entry], stories: Sequence[str], settings: Settings) 
             wrong = task_prompts(list(stories), seed=settings.seed, overwritten=True)
             features = _measured(entry, wrong, settings)
             table.rows += [
-                _row("mean", "story on both sides, base overwritten (published code)", wrong, features["mean"],
+                _row(name, "story on both sides, base overwritten (published code)", wrong, features[name],
                      _splits(wrong, settings)["plain"], settings)
+                for name in ("mean", "concatenated")
             ]
+        table.notes.append(WORDINGS)
         tables.append(table)
     return tables
 
@@ -117,13 +122,13 @@ def _by_order(
 
 
 def formats(entries: Sequence[Entry], settings: Settings) -> list[Table]:
-    """For each model continuations in windows: orders of entropy by k, and kinds of folds; first model also sampled."""
+    """For each model greedy and sampled continuations in windows: orders of entropy by k, and kinds of folds."""
     prompts = format_prompts(settings.topics)
     alphas, ks = (0.5, 1.0, 5.0), (3, 5, 7)
     tables = []
-    for number, entry in enumerate(entries):
+    for entry in entries:
         model = entry.load()
-        for temperature in (None, settings.temperature) if number == 0 else (None,):
+        for temperature in (None, settings.temperature):
             how = "the most probable token" if temperature is None else f"sampled at T = {temperature:g}"
             say(f"format: {entry.shown}, {how}")
             _, seen = generated(
@@ -143,6 +148,7 @@ def formats(entries: Sequence[Entry], settings: Settings) -> list[Table]:
             kinds = {"order 1, k = 5": by_alpha[1.0],
                      "last block alone, k = 5": by_alpha[1.0].reshape(len(prompts), blocks, -1)[:, -1]}
             table.rows += [r for r in _protocols(prompts, kinds, settings, "topic", k=5) if r not in table.rows]
+            table.notes.append(WORDINGS)
             tables.append(table)
     return tables
 

@@ -82,11 +82,13 @@ def logistic() -> Any:
 
 
 def dummy(seed: int) -> Callable[[], Any]:
-    """Draws labels with the frequencies of the training rows."""
+    """Draws labels with the frequencies of the training rows, anew in each fold."""
+    rng = np.random.default_rng(seed)
+
     def make() -> Any:
         from sklearn.dummy import DummyClassifier
 
-        return DummyClassifier(strategy="stratified", random_state=seed)
+        return DummyClassifier(strategy="stratified", random_state=int(rng.integers(2**31)))
 
     return make
 

@@ -177,8 +177,8 @@ class StageActivations(Result):
     def summary(self) -> str:
         acts = self.activations
         return (
-            f"StageActivations of {len(acts.tokens)} tokens: {', '.join(self.stages) or 'no stage'} of "
-            f"{acts.n_layers} blocks ({acts.source.model})"
+            f"StageActivations of {len(acts.tokens)} tokens: {len(self.stages)} stages of {acts.n_layers} blocks "
+            f"({acts.source.model})"
         )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import infogeo
-from infogeo import Categorical, DiagonalGaussian, Source
+from infogeo import Categorical, DiagonalGaussian
 from infogeo.entropy import entropy_of_log_probs, entropy_of_logits, shannon_entropy
 from infogeo.errors import ArgumentError, DomainError, ShapeError, UnsupportedFamilyError
 

@@ -108,6 +108,15 @@ def test_area_under_the_curve_counts_pairs(bench):
     assert bench.scores.MacroAUC(two, p[labels < 2, :2])(np.arange(len(two))) == pytest.approx(expected, abs=1e-12)
 
 
+def test_the_dummy_knows_nothing(bench):
+    """Also where the labels stand in the same order in each fold, which one draw for all folds would meet or miss."""
+    labels = np.tile(["a", "b", "c"], 400)
+    groups = np.repeat(np.arange(100), 12)
+    splits = bench.scores.grouped_folds(labels, groups, folds=50, seed=0)
+    p = bench.scores.held_out(bench.scores.dummy(0), np.zeros((1200, 1)), labels, splits)
+    assert abs(bench.scores.MacroAUC(labels, p)(np.arange(1200)) - 0.5) < 0.04
+
+
 def test_intervals_draw_whole_groups(bench):
     values = np.repeat([0.0, 1.0], [50, 50])
     groups = np.repeat(np.arange(10), 10)

@@ -70,9 +70,7 @@ def test_units() -> None:
 def stages_profile() -> EntropyProfile:
     return make_profile(
         np.arange(14.0).reshape(7, 2) / 10, row_layers=[0, 1, 1, 1, 2, 2, 2],
-        row_stages=("embedding", "attention_output", "resid_mid", "resid_post") + (
-            "attention_output", "resid_mid", "resid_post"
-        ),
+        row_stages=("embedding", *["attention_output", "resid_mid", "resid_post"] * 2),
         n_layers=2, renyi={2.0: np.arange(14.0).reshape(7, 2) / 20}, top_p=0.9,
         set_size=np.arange(14).reshape(7, 2),
     )

@@ -36,8 +36,8 @@ def twin(z: np.ndarray, targets: list[int], states: int, top_p: float) -> dict[s
         "kl_to_next": nan.copy(), "step_length": nan.copy(), "cross_entropy": nan.copy(),
         "rank": np.zeros((rows, n), dtype=int), "set_size": np.zeros((rows, n), dtype=int),
         "geodesic_length": np.array([float(fisher_rao_distance(law[0][t], law[states - 1][t])) for t in range(n)]),
-        "renyi": {a: np.array([[float(renyi_entropy(np.exp(q.log_probs) if a else np.ones(z.shape[-1]) / z.shape[-1], alpha=a)) for q in row] for row in law])
-                  for a in ORDERS},
+        "renyi": {a: np.array([[float(renyi_entropy(np.exp(q.log_probs), alpha=a)) for q in row] for row in law])
+                  for a in ORDERS if a > 0} | {0.0: np.full((rows, n), math.log(z.shape[-1]))},
     }
     for t in range(n):
         for r in range(rows):

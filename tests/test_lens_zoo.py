@@ -16,8 +16,15 @@ pytest.importorskip("transformers", reason="needs the extra: pip install 'infoge
 from model_zoo import TEXT, ZOO, make_specimen, make_tokenizer  # noqa: E402
 
 from infogeo.entropy_profile import STATES  # noqa: E402
-from infogeo.errors import ModelError  # noqa: E402
-from infogeo_adapters import capture_activations, capture_encoder_decoder, capture_stages, load_model, logit_lens  # noqa: E402
+from infogeo.errors import ArgumentError, ModelError  # noqa: E402
+from infogeo_adapters import (  # noqa: E402
+    capture_activations,
+    capture_encoder_decoder,
+    capture_stages,
+    load_model,
+    logit_lens,
+    read_out,
+)
 from infogeo_adapters.transformers.stack import Stack, find_stack, runner  # noqa: E402
 
 READABLE = [name for name, entry in ZOO.items() if not entry.refused]
@@ -143,3 +150,20 @@ def test_blocks_without_a_stage() -> None:
     with pytest.raises(ModelError, match=r"side by side|parallel"):
         logit_lens(model, TEXT, stages="resid_mid")
     assert logit_lens(model, TEXT, stages="feed_forward_output").row_layers.tolist() == [1, 2, 3]
+
+
+def test_an_encoder_predicts_nothing_by_itself() -> None:
+    model = load_model(make_specimen("t5"), tokenizer=make_tokenizer())
+    encoder = capture_activations(model, SOURCE, attention=False)
+    for read in (lambda: logit_lens(model, encoder), lambda: read_out(model, encoder, 1)):
+        with pytest.raises(ArgumentError, match="of an encoder, which predicts nothing by itself"):
+            read()
+    with pytest.raises(ArgumentError, match=r"target: .* is an encoder-decoder model"):
+        logit_lens(model, SOURCE)
+    with pytest.raises(ArgumentError, match="target: wanted one text for each of the 2"):
+        logit_lens(model, [SOURCE, TARGET], target=[TARGET])
+    causal = load_model(make_specimen("llama"), tokenizer=make_tokenizer())
+    with pytest.raises(ArgumentError, match="has one stack only"):
+        logit_lens(causal, SOURCE, target=TARGET)
+    pairs = logit_lens(model, [SOURCE, TARGET], target=[TARGET, SOURCE])
+    np.testing.assert_allclose(pairs[1].entropy, logit_lens(model, TARGET, target=SOURCE).entropy, atol=1e-5)

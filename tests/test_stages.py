@@ -81,7 +81,10 @@ AFTER_FEED_FORWARD = {
 }
 ON_ATTENTION = {name: lambda m: m.post_attention_layernorm for name in ("gemma2", "gemma3", "olmo2")}
 ON_FEED_FORWARD = {name: lambda m: m.post_feedforward_layernorm for name in ("gemma2", "gemma3", "olmo2")}
-FACTORS = {"granite": 0.5, "hyperclovax": None}
+ON_ATTENTION["hyperclovax"] = lambda m: m.post_norm1
+ON_FEED_FORWARD["hyperclovax"] = lambda m: m.post_norm2
+FACTORS = {"granite": 0.5}
+"""What is added is multiplied by this first."""
 
 
 def step(name: str, layer: Any, stream: Any, added: Any, on: dict[str, Any], after: dict[str, Any]) -> Any:
@@ -93,7 +96,7 @@ def step(name: str, layer: Any, stream: Any, added: Any, on: dict[str, Any], aft
         if name in on:
             added = on[name](layer)(added)
         if name in FACTORS:
-            added = added * specimen(name).model.config.residual_multiplier
+            added = added * FACTORS[name]
         total = stream + added
         return (after[name](layer)(total) if name in after else total).numpy()
 

@@ -1,4 +1,4 @@
-"""Another attention implementation for a while, and the attention that a model returns by itself.
+"""Another attention implementation for a while, and checks of the attention that a model returns by itself.
 
 The fast implementations (sdpa, flash) return no probabilities. Where these cannot be formed beside the model's own
 computation (see ``attention_access``), the model is switched to the eager one for the length of a capture. Whether it
@@ -29,7 +29,6 @@ from infogeo_adapters.transformers.stack import (
 )
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
 ROW_SUM_TOLERANCE = 1e-3
@@ -148,30 +147,6 @@ def _measured(model: PreTrainedModel, stack: Stack) -> bool:
             "attn_implementation='eager' and pass the object, or capture it with attention=False"
         )
     raise ModelError(f"{type(model).__name__} gives no attention; capture it with attention=False")
-
-
-def attention_maps(model: PreTrainedModel, output: Any, n_tokens: int) -> list[torch.Tensor]:
-    """The attention of each block that has any, (texts, H, T, T).
-
-    Raises
-    ------
-    ModelError
-        A map is missing or has another shape (the log-sum-exp of flex attention has three axes, a Longformer's
-        map is no square), or blocks have different numbers of heads.
-    """
-    name = type(model).__name__
-    maps = list(getattr(output, "attentions", None) or ())
-    absent = [k for k, m in enumerate(maps, start=1) if m is None]
-    if not maps or absent:
-        where = f" (map {absent[0]} of {len(maps)} is missing)" if maps else ""
-        raise ModelError(f"{name} gives no attention{where}; capture it with attention=False")
-    for k, m in enumerate(maps, start=1):
-        if m.ndim != 4 or tuple(m.shape[2:]) != (n_tokens, n_tokens) or m.shape[1] != maps[0].shape[1]:
-            raise ModelError(
-                f"map {k} of {name} has the shape {tuple(m.shape)}, wanted (texts, heads, {n_tokens}, {n_tokens}), "
-                "one map over all tokens for each head, and as many heads as the first; capture it with attention=False"
-            )
-    return maps
 
 
 def check_attention(model: PreTrainedModel, weights: NDArray[Any]) -> None:

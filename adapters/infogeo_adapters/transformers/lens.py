@@ -357,11 +357,6 @@ def _text_of(captured: Captured) -> tuple[LayerActivations, IntArray | None]:
         return captured.decoder, captured.target_ids
     if isinstance(captured, StageActivations):
         return captured.activations, None
-    if captured.source.options.get("side") == "encoder":
-        raise ArgumentError(
-            "the activations are of an encoder, which predicts nothing by itself; capture both stacks with "
-            "capture_encoder_decoder(model, text, target)"
-        )
     return captured, None
 
 

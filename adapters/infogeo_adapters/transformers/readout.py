@@ -317,6 +317,11 @@ def readout_for(
         return readout
     if readout is not None:
         return find_readout(model, readout=readout)
+    if activations.source.options.get("side") == "encoder":
+        raise ArgumentError(
+            "the activations are of an encoder, which predicts nothing by itself; capture both stacks with "
+            "capture_encoder_decoder(model, text, target)"
+        )
     here, there = model.current_source().content_hash, activations.source.content_hash
     if here != there and here is not None and there is not None:
         raise ArgumentError(

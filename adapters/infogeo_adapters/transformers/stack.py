@@ -86,8 +86,10 @@ def runner(model: PreTrainedModel, side: Side | None = None) -> PreTrainedModel:
     The decoder of two stacks is run with what :func:`encoded` gives of the source text.
     """
     part: Any = model.base_model
-    if model.config.is_encoder_decoder:
-        part = model.get_decoder() if side == "decoder" else model.get_encoder()
+    if model.config.is_encoder_decoder and side == "decoder":
+        part = model.get_decoder()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    elif model.config.is_encoder_decoder:
+        part = model.get_encoder()
     return cast("PreTrainedModel", part)
 
 

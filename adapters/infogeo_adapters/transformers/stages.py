@@ -86,8 +86,8 @@ def capture_stages(
     ``attention_input``         what queries, keys and values are made from                  (T, d)
     ``query``, ``key``,         as their projections return them: before rotary positions    (T, H, head)
     ``value``                   and before norms of queries and keys
-    ``rotated_query``,          as attention multiplies them: after rotary positions and     (T, H, head)
-    ``rotated_key``             norms
+    ``rotated_query``,          as attention multiplies them: after rotary positions,        (T, H, head)
+    ``rotated_key``             norms, and a factor on queries where a model has one
     ``attention_output``        what the output projection returns                           (T, d)
     ``resid_mid``               the stream between attention and what comes next             (T, d)
     ``cross_query``             queries of cross attention                                   (T, H, head)
@@ -164,7 +164,7 @@ def capture_stages(
     >>> from infogeo_adapters import load_model
     >>> found = capture_stages(load_model(), "The cat sat on the mat.", blocks=[2])
     >>> found.at("key", 2).shape, found.at("resid_mid", 2).shape
-    ((8, 5, 32), (8, 160))
+    ((9, 5, 32), (9, 160))
     >>> mid = found.at("resid_pre", 2) + found.at("attention_output", 2)
     >>> bool(np.allclose(found.at("resid_mid", 2), mid, atol=1e-5))
     True
