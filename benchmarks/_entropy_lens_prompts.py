@@ -21,8 +21,9 @@ from _entropy_lens_scores import (
 from _entropy_lens_tables import Entry, Settings, Table, say
 from _entropy_lens_texts import ORDERS, Prompt, format_prompts, task_prompts
 
-WORDINGS = ("Intervals: stories or topics drawn again. There are two wordings of each label, so what others would give is "
-            "not in them.")
+WORDINGS = (
+    "Intervals: stories or topics drawn again. Each label has two wordings, so what others would give is not in them."
+)
 
 
 def tasks(entries: Sequence[Entry], stories: Sequence[str], settings: Settings) -> list[Table]:

@@ -174,6 +174,7 @@ def test_a_norm_over_all_heads_leaves_them_together(make_tiny: Any) -> None:
     net = random_model("Olmo2ForCausalLM", "Olmo2Config")
     parts = find_parts(wrap(make_tiny, net).model)[0]
     assert [parts.projections[p].heads for p in ("query", "key", "value")] == [None, None, 4]
+    assert [parts.projections[p].normed for p in ("query", "key", "value")] == [4, 4, None]
 
 
 def test_shared_blocks_are_counted_by_their_runs(make_tiny: Any) -> None:
@@ -375,3 +376,43 @@ def test_a_derivative_that_torch_lacks_is_said(
 def test_importing_the_module_loads_no_torch() -> None:
     module = importlib.import_module("infogeo_adapters.transformers.channels")
     assert "torch" not in vars(module)
+
+
+def test_the_decoder_of_two_stacks_has_cross_attention(tiny: Callable[[str], LanguageModel]) -> None:
+    names = {"t5": ("layer.0.SelfAttention.{}", "layer.1.EncDecAttention.{}", "qkvo"),
+             "bart": ("self_attn.{}_proj", "encoder_attn.{}_proj", ("q", "k", "v", "out"))}
+    for family, (own, across, letters) in names.items():
+        net = tiny(family).model
+        for parts in find_parts(net, "decoder"):
+            assert not parts.reasons
+            assert not parts.cross_reasons
+            for found, output, path in ((parts.projections, parts.output, own),
+                                        (parts.cross, parts.cross_output, across)):
+                for part, letter in zip(("query", "key", "value"), letters, strict=False):
+                    assert found[part].call.path.endswith(path.format(letter))
+                    assert found[part].heads == 4
+                assert output is not None
+                assert output.path.endswith(path.format(letters[3]))
+            assert len(parts.hidden) == 2
+        assert find_parts(net) is find_parts(net, "encoder")
+        assert all(not parts.cross and parts.cross_output is None for parts in find_parts(net))
+        assert len(find_parts(net, "decoder")) == 2
+
+
+def test_shared_experts_alone_are_no_feed_forward() -> None:
+    """DeepSeek adds to its routed experts, which are no affine maps, one that is: that one is not all."""
+    from tests.model_zoo import make_specimen
+
+    dense, *mixtures = find_parts(make_specimen("deepseek-v3"))
+    assert "feed_forward" not in dense.reasons
+    for parts in mixtures:
+        assert "something leads past the affine maps" in parts.reasons["feed_forward"]
+        assert not parts.first
+
+
+def test_mixing_without_keys_is_no_attention() -> None:
+    from tests.model_zoo import make_specimen
+
+    assert [parts.attends for parts in find_parts(make_specimen("lfm2"))] == [False, True, False, True]
+    assert [parts.attends for parts in find_parts(make_specimen("recurrentgemma"))] == [False, False, True]
+    assert all(parts.attends for parts in find_parts(make_specimen("deepseek-v3")))

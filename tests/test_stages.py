@@ -265,6 +265,26 @@ def test_a_mixture_of_experts_is_one_feed_forward(name: str) -> None:
         assert near(found.at("feed_forward_output", block), made.numpy())
 
 
+@pytest.mark.parametrize("fixture", ["bundled", "minilm"])
+def test_trained_models(fixture: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(fixture)
+    found = capture_stages(model, "The quick brown fox jumps over the lazy dog.")
+    layers = None if fixture == "bundled" else model.model.base_model.encoder.layer
+    for block in range(1, model.n_layers + 1):
+        stream = found.at("resid_pre", block)
+        for added, wanted in (("attention_output", "resid_mid"), ("feed_forward_output", "resid_post")):
+            stream = stream + found.at(added, block)
+            if layers is not None:
+                import torch
+
+                layer = layers[block - 1]
+                norm = (layer.attention if wanted == "resid_mid" else layer).output.LayerNorm
+                with torch.no_grad():
+                    stream = norm(torch.from_numpy(stream)).numpy()
+            assert near(found.at(wanted, block), stream, 1e-4), (wanted, block)
+            stream = found.at(wanted, block)
+
+
 # Embeddings
 
 
@@ -474,6 +494,18 @@ def test_the_model_is_as_before_also_after_an_error() -> None:
     handle.remove()
     assert calls
     assert (hooks_on(net), net.config._attn_implementation, [m.training for m in net.modules()]) == before
+
+
+def test_threads_that_share_a_model_wait_for_each_other() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    model, texts = specimen("mistral"), [*TEXTS, *TEXTS]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda text: capture_stages(model, text), texts))
+    for text, one in zip(texts, found, strict=True):
+        alone = capture_stages(model, text)
+        for stage in alone.stages:
+            assert all(np.array_equal(one.at(stage, b), alone.at(stage, b)) for b in alone.blocks(stage))
 
 
 def test_training_mode_changes_nothing() -> None:
