@@ -46,10 +46,11 @@ docs: $(VENV)/.installed-docs ## build the documentation in docs/_build/html; a 
 	@echo "Open docs/_build/html/index.html in a browser."
 
 bench: $(VENV)/.installed-all ## measure speed, and with HELDOUT=text.txt also the bundled model on a text it has not seen
-	@set -e; for script in benchmarks/*.py; do \
+	@set -e; for script in benchmarks/[a-z]*.py; do \
 		case "$$script:$$HELDOUT" in \
 			*/bundled_model.py:) echo "== $$script left out: it needs a text, make bench HELDOUT=text.txt"; continue;; \
 			*/bundled_model.py:*) set -- "$$HELDOUT";; \
+			*/entropy_lens.py:?*) set -- --heldout "$$HELDOUT";; \
 			*) set --;; \
 		esac; \
 		echo "== $$script"; $(BIN)/python "$$script" "$$@"; \

@@ -124,15 +124,19 @@ def tokens_of(text_path: Path, folder: Path, characters: int) -> tuple[Any, np.n
 def trained_members(
     wanted: list[Member], training: Training, *, text_path: Path | None, folder: Path, minutes: float
 ) -> Iterator[tuple[Member, Path]]:
-    """Each member with its folder, trained first where it is not yet; ends early when the minutes are used up."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Each member with its folder, trained first where it is not yet.
+
+    Ends early when the minutes are used up; without a text, members that are not trained are left out.
+    """
     clock = time.perf_counter()
-    _same(folder / "training.json", asdict(training))
+    if text_path is not None or (folder / "training.json").exists():
+        _same(folder / "training.json", asdict(training))
     for member in wanted:
         at = folder / member.name
         if not (at / "trained.json").exists():
             if text_path is None:
-                raise SystemExit(f"{at} is not trained yet; give the training text with --text")
+                print(f"{member.name} is left out: not trained yet, give a text with --text", file=sys.stderr)
+                continue
             left = minutes - (time.perf_counter() - clock) / 60
             if left <= 0 or not _train(member, training, text_path, at, left):
                 print(f"{minutes:g} minutes of training are used up before {member.name}; run again to go on",

@@ -50,6 +50,8 @@ def correctness(entries: Sequence[Entry], texts: Sequence[str], settings: Settin
 
 def _correct(entry: Entry, texts: Sequence[str], settings: Settings) -> list[dict[str, Any]]:
     model = entry.load()
+    if model.kind != "decoder":
+        return [{"model": entry.shown, "features": f"an {model.kind} predicts no next token"}]
     rows = [encode(model, t)[:TOKENS] for t in texts]
     places = _word_starts(model, rows, settings)
     rows, places = zip(*[(r, p) for r, p in zip(rows, places, strict=True) if len(p)], strict=True)

@@ -83,7 +83,8 @@ def continuations(
         max_new_tokens=n_new, eos_token_id=-1, pad_token_id=0, use_cache=True, **sampling
     )
     found: list[Any] = [None] * len(prompts)
-    with lock_of(net), evaluating(net), quiet(), torch.random.fork_rng(devices=[]):
+    devices = [net.device] if net.device.type == "cuda" else []
+    with lock_of(net), evaluating(net), quiet(), torch.random.fork_rng(devices=devices):
         for number, batch in enumerate(batches_of([len(p) for p in prompts], BATCH_TOKENS, exact=False)):
             torch.manual_seed(seed * 1_000_003 + number)
             ids = torch.as_tensor(np.stack([prompts[i] for i in batch]), device=net.device)

@@ -33,6 +33,7 @@ from _entropy_lens_tables import Entry, Settings, Table, say
 from _entropy_lens_texts import passages
 
 from infogeo.errors import InfogeoError
+from infogeo_adapters.models import background_text
 
 EXPERIMENTS = ("families", "task", "format", "correctness", "orders", "expansion")
 MODELS = ("bundled", "bundled@0", "bundled@512", "bundled@128", "bundled@32")
@@ -51,7 +52,8 @@ def entry(value: str) -> Entry:
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Command line; every size of the settings is an option of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--heldout", type=Path, required=True, help="UTF-8 text that no model was trained on")
+    parser.add_argument("--heldout", type=Path, help="UTF-8 text that no model was trained on, books three line ends "
+                        "apart (default: the small sample that ships with infogeo)")
     parser.add_argument("--models", type=entry, nargs="+", default=[entry(m) for m in MODELS])
     parser.add_argument("--only", choices=EXPERIMENTS, nargs="+", default=list(EXPERIMENTS))
     parser.add_argument("--train", nargs="+", default=list(FAMILIES), help="families to train, or none")
@@ -77,8 +79,8 @@ def chosen(kind: type[Any], args: argparse.Namespace, defaults: dict[str, Any]) 
 
 
 def trained(args: argparse.Namespace, training: Training) -> list[Entry]:
-    """The members of the families, trained where they are not yet."""
-    if args.train == ["none"] or (args.text is None and not args.cache.is_dir()):
+    """The members of the families, trained where they are not yet; without a text only those that are."""
+    if args.train == ["none"]:
         return []
     found = trained_members(
         members(args.train, args.depths), training, text_path=args.text, folder=args.cache, minutes=args.minutes
@@ -88,7 +90,7 @@ def trained(args: argparse.Namespace, training: Training) -> list[Entry]:
 
 def experiment(name: str, args: argparse.Namespace, made: list[Entry], settings: Settings) -> list[Table]:
     """The tables of one experiment."""
-    text = args.heldout.read_text(encoding="utf-8")
+    text = background_text() if args.heldout is None else args.heldout.read_text(encoding="utf-8")
     first = list({e.family: e for e in reversed(made)}.values())[::-1]
     some = [p for _, p in passages(text, settings.texts, seed=settings.seed)]
     few = some[:: max(1, len(some) // max(4, settings.texts // 4))]
@@ -127,7 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"{type(error).__name__}: {error}")
         return 1
     record: dict[str, Any] = {
-        "settings": asdict(settings), "training": asdict(training), "heldout": args.heldout.name,
+        "settings": asdict(settings), "training": asdict(training),
+        "heldout": "sample" if args.heldout is None else args.heldout.name,
         "versions": versions(), "models": hashes, "experiments": {},
     }
     failed = 0

@@ -401,7 +401,7 @@ def test_the_decoder_of_two_stacks_has_cross_attention(tiny: Callable[[str], Lan
 
 def test_shared_experts_alone_are_no_feed_forward() -> None:
     """DeepSeek adds to its routed experts, which are no affine maps, one that is: that one is not all."""
-    from tests.model_zoo import make_specimen
+    from model_zoo import make_specimen
 
     dense, *mixtures = find_parts(make_specimen("deepseek-v3"))
     assert "feed_forward" not in dense.reasons
@@ -411,7 +411,7 @@ def test_shared_experts_alone_are_no_feed_forward() -> None:
 
 
 def test_mixing_without_keys_is_no_attention() -> None:
-    from tests.model_zoo import make_specimen
+    from model_zoo import make_specimen
 
     assert [parts.attends for parts in find_parts(make_specimen("lfm2"))] == [False, True, False, True]
     assert [parts.attends for parts in find_parts(make_specimen("recurrentgemma"))] == [False, False, True]

@@ -354,9 +354,11 @@ def test_an_interrupted_training_goes_on(bench, heldout, tmp_path, capsys, monke
     other = bench.models.Training(width=32)
     with pytest.raises(SystemExit, match="width: 16 there, 32 now"):
         list(bench.models.trained_members([member], other, folder=tmp_path / "a", **options))
-    with pytest.raises(SystemExit, match="--text"):
-        list(bench.models.trained_members([bench.models.Member("opt", 1, 0)], training, folder=tmp_path / "a",
-                                          text_path=None, minutes=1.0))
+    absent = [bench.models.Member("opt", 1, 0)]
+    assert not list(bench.models.trained_members(absent, training, folder=tmp_path / "a", text_path=None, minutes=1.0))
+    assert "opt-1-seed0 is left out" in capsys.readouterr().err
+    assert not list(bench.models.trained_members(absent, training, folder=tmp_path / "c", text_path=None, minutes=1.0))
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "neox", "opt", "gemma2"])
@@ -390,6 +392,14 @@ def test_tiny_sizes_run(bench, heldout, tmp_path, capsys):
     assert 0 <= row["AUC"]["low"] <= row["AUC"]["high"] <= 1
 
 
+def test_without_a_text_the_sample_that_ships_is_read(bench, tmp_path, capsys):
+    arguments = ["--tiny", "--models", "bundled@512", "--only", "correctness", "--cache", str(tmp_path / "none")]
+    assert bench.main.main(arguments) == 0
+    printed = capsys.readouterr()
+    assert "bundled@512" in printed.out
+    assert "is left out" in printed.err
+
+
 def test_without_scikit_learn_it_says_so(bench, heldout, monkeypatch, capsys):
     monkeypatch.setattr(bench.main.importlib.util, "find_spec", lambda name: None)
     assert bench.main.main(["--heldout", str(heldout)]) == 0
@@ -405,3 +415,29 @@ def test_a_missing_text_is_named(bench, capsys):
 def test_a_model_that_cannot_be_loaded_is_named(bench, heldout, capsys):
     assert bench.main.main(["--heldout", str(heldout), "--models", "./nowhere", "--only", "orders"]) == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_correctness_takes_models_that_predict_the_next_token(bench, monkeypatch):
+    monkeypatch.setattr(bench.tables.Entry, "load", lambda entry: SimpleNamespace(kind="encoder"))
+    rows = bench.predictions.correctness([bench.tables.Entry("m")], ["A text."], bench.tables.Settings())[0].rows
+    assert rows == [{"model": "m", "features": "an encoder predicts no next token"}]
+
+
+def test_rightness_is_that_of_the_next_token(bench, early):
+    """The share of right predictions, against the model's own logits place by place."""
+    import torch
+
+    texts = [t for _, t in bench.texts.passages(background_text(), 6, seed=0)]
+    settings = bench.tables.Settings(positions=5, folds=2, resamples=3)
+    row = bench.predictions._correct(bench.tables.Entry("bundled@512"), texts, settings)[0]
+    model = bench.tables.Entry("bundled@512").load()
+    rows = [bench.profiles.encode(model, t) for t in texts]
+    right = total = 0
+    for ids, places in zip(rows, bench.predictions._word_starts(model, rows, settings), strict=True):
+        for place in places:
+            with torch.no_grad():
+                best = int(model.model(input_ids=torch.as_tensor(ids[None, : place + 1])).logits[0, -1].argmax())
+            assert model.tokenizer.convert_ids_to_tokens(int(ids[place + 1])).startswith("Ġ")
+            right += best == ids[place + 1]
+            total += 1
+    assert row["right"] == f"{right / total:.1%} of {total}"

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from model_zoo import ALSO, ZOO, make_net, make_specimen, make_tokenizer
 
 from infogeo import StageActivations
 from infogeo.errors import ArgumentError, DomainError, ModelError, ShapeError, TextError
 from infogeo.stages import CROSS_STAGES, HEAD_STAGES, STAGES
-from tests.model_zoo import ALSO, ZOO, make_net, make_specimen, make_tokenizer
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
 
@@ -644,3 +644,12 @@ def test_a_result_that_does_not_fit_is_refused() -> None:
         with pytest.raises(ArgumentError, match="block"):
             kept.at("resid_mid", block)  # type: ignore[arg-type]
     assert set(HEAD_STAGES) < set(STAGES)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_hides_no_stage(dtype: str) -> None:
+    wide, narrow = (capture_stages(load_model(dtype=one), "The dog ran home.") for one in ("float32", dtype))
+    assert narrow.stages == wide.stages
+    for stage in wide.stages:
+        assert narrow.blocks(stage) == wide.blocks(stage)
+        assert narrow.at(stage, narrow.blocks(stage)[-1]).dtype == np.float32

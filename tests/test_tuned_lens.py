@@ -363,14 +363,19 @@ def test_intervals_cover_as_often_as_they_say(model):
     rng = np.random.default_rng(5)
     texts = [" ".join(rng.choice(WORDS, size=8)) for _ in range(1000)]
     truth = lens_quality(model, texts, layers=[1], resamples=2)
-    covered = np.zeros(3)
+    covered, raw, corrected = np.zeros(3), [], []
     for i in range(25):
         found = lens_quality(model, texts[40 * i : 40 * i + 40], layers=[1], resamples=200, rng=i)
+        raw.append(found.bias[0, 0])
+        corrected.append(found.bias[0, 0] - found.bias_excess[0, 0])
         for j, field in enumerate(("cross_entropy", "kl_from_final", "bias")):
             low, high = getattr(found, f"{field}_interval")[0, 0]
             covered[j] += low <= getattr(truth, field)[0, 0] <= high
     assert (covered[:2] >= 20).all()
     assert covered[2] >= 17
+    whole = truth.bias[0, 0] - truth.bias_excess[0, 0]
+    assert np.mean(raw) > truth.bias[0, 0] > whole  # the fewer tokens, the higher
+    assert abs(np.mean(corrected) - whole) < 0.5 * (np.mean(raw) - whole)
 
 
 def test_few_blocks_change_the_interval_of_the_bias_alone(model, lens):

@@ -56,6 +56,10 @@ class LensQuality(Result):
     bias: FloatArray
     """(M, K) KL(p || q) in nats with p the mean final prediction and q the mean prediction of the lens."""
     bias_interval: FloatArray
+    """(M, K, 2) knows nothing of ``bias_excess``."""
+    bias_excess: FloatArray
+    """(M, K) how much of ``bias`` is due to the mean over few tokens, which is rougher than that over all text: the
+    estimate of the jackknife over the blocks. It falls as one over the number of tokens."""
     gain: Mapping[str, FloatArray]
     """For each of the three quantities (K,), the plain lens less the tuned one: positive where the tuned is better.
     Empty without a tuned lens."""
@@ -318,7 +322,7 @@ def _result(
         ends[name] = drawn(shown, counts)
     in_block: FloatArray = np.zeros(len(sums.final))
     np.add.at(in_block, sums.blocks, sums.tokens)
-    bias, parts = _linear_bias(sums, in_block)
+    bias, parts, excess = _linear_bias(sums, in_block)
     values["bias"] = _with_gain(bias[..., None])[..., 0]
     around: FloatArray = drawn(_with_gain(parts), in_block)
     ends["bias"] = values["bias"][..., None] + around
@@ -327,7 +331,7 @@ def _result(
     first_ends = {f"{name}_interval": sealed(np.ascontiguousarray(value[:m])) for name, value in ends.items()}
     tuned = m == 2
     return LensQuality(
-        layers=sums.layers, lenses=("logit_lens", "tuned_lens")[:m], **first, **first_ends,
+        layers=sums.layers, lenses=("logit_lens", "tuned_lens")[:m], **first, **first_ends, bias_excess=sealed(excess),
         gain={name: sealed(value[2].copy()) for name, value in values.items()} if tuned else {},
         gain_interval={name: sealed(value[2].copy()) for name, value in ends.items()} if tuned else {},
         level=level, predicts=reader.predicts, n_texts=len(sums.tokens), n_blocks=len(sums.final),
@@ -340,24 +344,32 @@ def _with_gain(table: FloatArray) -> FloatArray:
     return table if len(table) == 1 else np.concatenate([table, table[:1] - table[1:]])
 
 
-def _linear_bias(sums: _Sums, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The bias (M, K) and its influences by block (M, K, B), which sum to zero; NaN where the bias is infinite."""
+def _linear_bias(sums: _Sums, counts: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The bias (M, K), its influences by block (M, K, B), which sum to zero, and its excess by the jackknife.
+
+    The latter two are NaN where the bias is infinite.
+    """
+    from scipy.special import rel_entr
+
     total = counts.sum()
     final = sums.final.cpu().numpy()
     p = final.sum(axis=0) / total
     bias = np.empty(sums.kl.shape[:2])
-    parts = np.empty((*sums.kl.shape[:2], len(final)))
+    parts, excess = np.empty((*bias.shape, len(final))), np.empty(bias.shape)
+    rest = (final.sum(axis=0) - final) / (total - counts)[:, None]
     for m, k in np.ndindex(*bias.shape):
         blocks = sums.marginals[m, k].cpu().numpy()
         q = blocks.sum(axis=0) / total
         if ((q == 0) & (p > 0)).any():
-            bias[m, k], parts[m, k] = np.inf, np.nan
+            bias[m, k], parts[m, k], excess[m, k] = np.inf, np.nan, np.nan
             continue
         seen = p > 0
         slope, ratio = np.log(p[seen] / q[seen]), p[seen] / q[seen]
         bias[m, k] = p[seen] @ slope
         parts[m, k] = final[:, seen] @ slope - blocks[:, seen] @ ratio - counts * (bias[m, k] - 1)
-    return bias, parts
+        without = rel_entr(rest, (blocks.sum(axis=0) - blocks) / (total - counts)[:, None]).sum(axis=1)
+        excess[m, k] = (len(final) - 1) * (without.mean() - bias[m, k])
+    return bias, parts, excess
 
 
 def _intervals(

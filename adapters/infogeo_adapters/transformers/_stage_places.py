@@ -23,6 +23,7 @@ from infogeo_adapters.transformers.stack import (
     encoded,
     evaluating,
     find_stack,
+    for_search,
     padded_probe,
     rounding,
     run_model,
@@ -90,8 +91,9 @@ def find_places(model: PreTrainedModel, side: Side | None = None) -> tuple[Block
         known = _found.setdefault(model, {})
         if stack.side not in known:
             parts = find_parts(model, side)
-            with evaluating(model):
-                known[stack.side] = tuple(_trace(model, stack.side, parts))
+            net = for_search(model)
+            with evaluating(net):
+                known[stack.side] = tuple(_trace(net, stack.side, parts))
         return known[stack.side]
 
 

@@ -36,6 +36,7 @@ from infogeo_adapters.transformers.stack import (
     encoded,
     evaluating,
     find_stack,
+    for_search,
     padded_probe,
     rounding,
     run_model,
@@ -123,8 +124,9 @@ def find_parts(model: PreTrainedModel, side: Side | None = None) -> tuple[BlockP
         stack = find_stack(model, side)
         known = _found.setdefault(model, {})
         if stack.side not in known:
-            with evaluating(model):
-                known[stack.side] = _probe(model, stack)
+            net = for_search(model)
+            with evaluating(net):
+                known[stack.side] = _probe(net, stack)
         return known[stack.side]
 
 

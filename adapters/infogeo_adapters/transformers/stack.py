@@ -8,6 +8,7 @@ is layer 0, what comes out of the l-th is layer l: the stream before any final n
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import threading
 import weakref
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Side = Literal["encoder", "decoder"]
+
+COPIED = 500_000_000
+"""Most weights of a model that is copied in float32 for a search, two gigabytes."""
 
 PROBE, PADDED = 5, 8
 """Tokens of the probing text, and its length with padding."""
@@ -310,6 +314,20 @@ def padded_probe(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
 def rounding(model: PreTrainedModel) -> float:
     """Relative difference that rounding may make."""
     return 5e-2 if model.dtype.itemsize < 4 else 1e-4
+
+
+def for_search(model: PreTrainedModel) -> PreTrainedModel:
+    """The model itself, or of one in half precision a copy in float32, on which what depends on what is found by
+    derivatives that rounding does not blur; a model too large to be copied is searched as it is.
+    """
+    import torch
+
+    weights = list(model.parameters())
+    plain = all(type(w) is torch.nn.Parameter and w.is_floating_point() for w in weights)
+    if model.dtype.itemsize >= 4 or not plain or sum(w.numel() for w in weights) > COPIED:
+        return model
+    twin: Any = copy.deepcopy(model)
+    return cast("PreTrainedModel", twin.float())
 
 
 def embedding_rows(model: PreTrainedModel) -> int:
