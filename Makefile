@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 LATEST := .venv-latest
 PYTHON ?=
 PYTEST_ARGS ?=
+# One process for each core, four at most, and one thread of linear algebra in each.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 TEXT ?= The old woman gave the hungry dog a bone, and it carried the bone to the river.
 OUT ?= report
 HELDOUT ?=
@@ -32,7 +34,7 @@ report: $(VENV)/.installed-report ## analyse one sentence (TEXT="...") and write
 	@echo "Open $$OUT/index.html in a browser."
 
 test: $(VENV)/.installed-all ## run the test suite (PYTEST_ARGS="-k word" for a part of it)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 exhaustive: $(VENV)/.installed-all ## run the long checks in extended precision that "make test" leaves out (minutes)
 	$(BIN)/python -m pytest -m exhaustive tests
@@ -67,7 +69,7 @@ check-latest: ## run the tests with the newest numpy, scipy and networkx (withou
 	PYTHONWARNINGS=ignore $(LATEST)/bin/python -m pip install --quiet --upgrade numpy scipy networkx --constraint $(LATEST)/constraints.txt \
 		--editable '.[transformers,graphs,plots,dask,minilm,test]'
 	$(LATEST)/bin/python -m pip list | grep -i -E '^(numpy|scipy|networkx|geomstats) '
-	$(LATEST)/bin/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(LATEST)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 constraints: $(VENV)/.installed-all $(VENV)/.installed-docs ## write constraints.txt anew from what is installed in .venv
 	{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//'; } > constraints.tmp

@@ -124,8 +124,10 @@ def check_with_extras(wheel: Path, work: Path) -> None:
     shutil.copy2(ROOT / "setup.cfg", copy)
     python = programs / "python"
     run(python, "-c", WHERE, cwd=copy)
-    options = ("-c", "setup.cfg", "-o", "pythonpath=", "-o", "testpaths=tests", "-p", "no:cacheprovider")
-    run(python, "-m", "pytest", "-q", "-m", "not slow and not exhaustive", *options, cwd=copy, HF_HUB_OFFLINE="1")
+    options = ("-c", "setup.cfg", "-o", "pythonpath=", "-o", "testpaths=tests", "-p", "no:cacheprovider",
+               "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+    run(python, "-m", "pytest", "-q", "-m", "not slow and not exhaustive", *options, cwd=copy, HF_HUB_OFFLINE="1",
+        OMP_NUM_THREADS="1")
     run(programs / "infogeo", "report", "A short sentence about rivers.", "--out", "page", cwd=copy, HF_HUB_OFFLINE="1")
     if not (copy / "page" / "index.html").stat().st_size:
         sys.exit("wheel check: the installed command wrote an empty page")

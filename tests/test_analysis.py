@@ -261,7 +261,7 @@ def test_attention_of_no_such_name(name: str) -> None:
 def test_blocks_without_attention_are_passed_over(made: SentenceAnalysis) -> None:
     acts = made.activations
     assert acts.attention is not None
-    hybrid = dataclasses.replace(acts, attention=acts.attention[[1, 4]], attention_layers=(2, 5))
+    hybrid = dataclasses.replace(acts, attention=acts.attention[[1, 4]], attention_layers=(2, 5), attention_kinds=())
     assert [relations.attention_block(hybrid, layer) for layer in range(7)] == [2, 2, 2, 2, 2, 5, 5]
 
 

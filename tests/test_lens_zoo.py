@@ -156,7 +156,7 @@ def test_an_encoder_predicts_nothing_by_itself() -> None:
     model = load_model(make_specimen("t5"), tokenizer=make_tokenizer())
     encoder = capture_activations(model, SOURCE, attention=False)
     for read in (lambda: logit_lens(model, encoder), lambda: read_out(model, encoder, 1)):
-        with pytest.raises(ArgumentError, match="of an encoder, which predicts nothing by itself"):
+        with pytest.raises(ModelError, match="of an encoder, which predicts nothing by itself"):
             read()
     with pytest.raises(ArgumentError, match=r"target: .* is an encoder-decoder model"):
         logit_lens(model, SOURCE)

@@ -78,7 +78,7 @@ def test_early_checkpoints_ship_without_a_tokenizer_and_take_that_of_the_bundled
     bundled, monkeypatch, tmp_path, no_network
 ):
     from infogeo_adapters import models
-    from infogeo_adapters.transformers import loading
+    from infogeo_adapters.transformers import tokenizing
 
     step = f"step-{bundled_steps()[0]:06d}"
     shutil.copytree(bundled_path(), tmp_path / "bundled")
@@ -86,7 +86,7 @@ def test_early_checkpoints_ship_without_a_tokenizer_and_take_that_of_the_bundled
         (tmp_path / "checkpoints" / step).mkdir(parents=True, exist_ok=True)
         shutil.copy(bundled_path(bundled_steps()[0]) / name, tmp_path / "checkpoints" / step / name)
     shutil.copy(models.FOLDER / "recipe.json", tmp_path)
-    for module in (models, loading):
+    for module in (models, tokenizing):
         monkeypatch.setattr(module, "FOLDER", tmp_path)
     assert {p.name for p in bundled_path(0).iterdir()} == {"config.json", "model.safetensors"}
     for model in ("bundled@0", bundled_path(0), str(bundled_path(0))):

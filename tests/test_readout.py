@@ -31,6 +31,7 @@ from model_zoo import (  # noqa: E402
 
 from infogeo.errors import ArgumentError, DomainError, ModelError  # noqa: E402
 from infogeo_adapters.transformers import readout as module  # noqa: E402
+from infogeo_adapters.transformers import readout_search  # noqa: E402
 from infogeo_adapters.transformers.capture import capture_activations  # noqa: E402
 from infogeo_adapters.transformers.loading import LanguageModel, load_model  # noqa: E402
 from infogeo_adapters.transformers.readout import find_readout, read_out  # noqa: E402
@@ -259,8 +260,8 @@ def test_nothing_of_the_search_stays_on_the_model() -> None:
 
 def test_a_read_out_is_found_once_and_does_not_keep_the_model_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    original = module.run_noted
-    monkeypatch.setattr(module, "run_noted", lambda *a: runs.append(1) or original(*a))
+    original = readout_search.run_noted
+    monkeypatch.setattr(readout_search, "run_noted", lambda *a: runs.append(1) or original(*a))
     model = make_model("gpt2")
     assert find_readout(model) is find_readout(model)
     assert len(runs) == 2  # one run to find, one to check

@@ -11,9 +11,8 @@ import numpy as np
 from infogeo.errors import InfogeoError
 from infogeo_adapters._doctor_patient import Patient
 from infogeo_adapters.doctor import Check, joined
-from infogeo_adapters.transformers.loading import UNLIMITED
 from infogeo_adapters.transformers.locks import lock_of
-from infogeo_adapters.transformers.readout import CLOSE, EXACT
+from infogeo_adapters.transformers.readout_search import CLOSE, EXACT
 from infogeo_adapters.transformers.stack import (
     Side,
     evaluating,
@@ -22,6 +21,7 @@ from infogeo_adapters.transformers.stack import (
     run_probe,
     runner,
 )
+from infogeo_adapters.transformers.tokenizing import UNLIMITED
 
 if TYPE_CHECKING:
     import torch

@@ -133,9 +133,9 @@ class TunedLens(Result):
     def check(self, model: LanguageModel) -> None:
         """Raise a ModelError unless the lens fits a model: the same read-out, number of blocks and width.
 
-        What comes before the read-out is not compared, so that :func:`~infogeo_adapters.lens_quality` can say what the
-        lens is worth on a fine-tuned model whose unembedding was left as it was; ``source.content_hash`` says which
-        model it was fitted to, and ``logit_lens`` takes it for that one only.
+        What comes before the read-out is not compared: a fine-tuned model whose unembedding was left as it was may be
+        read with the lens of its base, and :func:`~infogeo_adapters.lens_quality` says what that is worth.
+        ``source.content_hash`` says which model it was fitted to.
 
         Parameters
         ----------

@@ -366,6 +366,11 @@ def _lens(model: LanguageModel, activations: LayerActivations) -> tuple[EntropyP
             f"{type(model.model).__name__} has no language-model head: it turns text into vectors and predicts no "
             "words, so there is nothing to read out at a layer."
         )
+    if model.kind == "encoder-decoder":
+        return None, (
+            f"The analysis is of the encoder of {type(model.model).__name__}, which predicts nothing by itself. Its "
+            "decoder predicts a target text: logit_lens(model, text, target=...)."
+        )
     try:
         return logit_lens(model, activations), None
     except ModelError as error:

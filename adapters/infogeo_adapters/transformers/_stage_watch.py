@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from infogeo_adapters.transformers.stack import Stack
+from infogeo_adapters.transformers.stack import Stack, of_this_thread
 
 if TYPE_CHECKING:
     import torch
@@ -100,13 +100,13 @@ def watched(part: torch.nn.Module, stack: Stack, paths: Sequence[str], watch: Wa
     handles = []
     try:
         for block in dict.fromkeys(part.get_submodule(stack.path).children()):
-            handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
-            handles.append(block.register_forward_hook(leave))
+            handles.append(block.register_forward_pre_hook(of_this_thread(enter), with_kwargs=True))
+            handles.append(block.register_forward_hook(of_this_thread(leave)))
         for path in dict.fromkeys(paths):
             module = part.get_submodule(path)
             if watch.given is not None:
-                handles.append(module.register_forward_pre_hook(before(path), with_kwargs=True))
-            handles.append(module.register_forward_hook(called(path)))
+                handles.append(module.register_forward_pre_hook(of_this_thread(before(path)), with_kwargs=True))
+            handles.append(module.register_forward_hook(of_this_thread(called(path))))
         yield
     finally:
         for handle in handles:

@@ -16,7 +16,13 @@ from infogeo.activations import AttentionKind
 from infogeo.errors import ModelError
 from infogeo_adapters.transformers.attention_function import EAGER, SDPA, Call, weighted_values
 from infogeo_adapters.transformers.attention_ways import OUTPUTS, Recorder, Way, recording
-from infogeo_adapters.transformers.eager import ROW_SUM_TOLERANCE, eager_attention, implementation_of, must_force
+from infogeo_adapters.transformers.eager import (
+    config_of,
+    eager_attention,
+    implementation_of,
+    must_force,
+    row_sum_tolerance,
+)
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.stack import (
     PADDED,
@@ -26,12 +32,14 @@ from infogeo_adapters.transformers.stack import (
     encoded,
     evaluating,
     hooked,
+    of_this_thread,
     padded_probe,
     residual_stream,
     rounding,
     run_model,
     runner,
 )
+from infogeo_adapters.transformers.tokenizing import stated_positions
 
 if TYPE_CHECKING:
     import torch
@@ -243,7 +251,7 @@ def _places(
     with contextlib.ExitStack() as scope:
         scope.enter_context(eager_attention(model, force=way.force, side=stack.side))
         for name, module in recorder.blocks.named_modules():
-            scope.callback(module.register_forward_hook(watch(name)).remove)
+            scope.callback(module.register_forward_hook(of_this_thread(watch(name))).remove)
         scope.enter_context(recorder.hooks())
         _run(model, stack, *padded_probe(model))
     found: dict[str, int] = {}
@@ -262,7 +270,7 @@ def _kinds(
     model: PreTrainedModel, stack: Stack, way: Way, heard: list[_Heard], real: torch.Tensor
 ) -> tuple[AttentionKind, ...]:
     recorder = Recorder(model, stack, way, lambda *_: None, None)
-    tolerance = ROW_SUM_TOLERANCE * (20 if model.dtype.itemsize < 4 else 1)
+    tolerance = row_sum_tolerance(model)
     windows = _windows(model, stack, way)
     kinds = []
     for h in heard:
@@ -279,7 +287,7 @@ def _kinds(
 
 def _shared_heads(recorder: Recorder, name: str, heads: int) -> int:
     """Heads of keys and values as the module says, else the configuration; as many as queries if neither does."""
-    owners: list[Any] = [recorder.part.config]
+    owners: list[Any] = [config_of(recorder.model, recorder.stack.side)]
     with contextlib.suppress(AttributeError):
         owners.insert(0, recorder.blocks.get_submodule(name))
     for owner in owners:
@@ -309,13 +317,13 @@ def _windows(model: PreTrainedModel, stack: Stack, way: Way) -> dict[int, int]:
     What the configuration says is confirmed by running the model: on a text that is longer than the window, or, where
     that would be a long one, with the window narrowed for a moment.
     """
-    config = runner(model, stack.side).config
+    config = config_of(model, stack.side)
     said = {name: getattr(config, name, None) for name in WINDOWS}
     found: dict[int, int] = {}
     for name, width in said.items():
         if isinstance(width, bool) or not isinstance(width, int) or width < 1:
             continue
-        if width <= LONGEST and width + 3 <= _room(config):
+        if width <= LONGEST and width + 3 <= (stated_positions(config) or LONGEST + 3):
             found |= _looked_at(model, stack, way, width + 3, width)
         else:
             with _narrowed(config, name) as done:
@@ -346,12 +354,6 @@ def _looked_at(model: PreTrainedModel, stack: Stack, way: Way, tokens: int, widt
         output = run_model(recorder.part, ids, real, **_source(model, stack.side, 1))
         recorder.from_output(output)
     return {block: back + 1 + ahead for block, (back, ahead) in reaches.items() if max(back, ahead) <= width}
-
-
-def _room(config: Any) -> int:
-    """Most tokens that a model takes by its configuration."""
-    said = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
-    return min([n for n in said if isinstance(n, int)], default=LONGEST + 3)
 
 
 @contextlib.contextmanager

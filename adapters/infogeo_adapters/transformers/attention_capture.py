@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +12,7 @@ from infogeo.errors import ArgumentError, ModelError
 from infogeo_adapters.transformers.attention_access import Access, attention_access
 from infogeo_adapters.transformers.attention_function import Call
 from infogeo_adapters.transformers.attention_ways import Recorder, recording
-from infogeo_adapters.transformers.eager import ROW_SUM_TOLERANCE
+from infogeo_adapters.transformers.eager import row_sum_tolerance
 from infogeo_adapters.transformers.locks import lock_of
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class AttentionRecord:
                 f"block {block} of {type(self._model).__name__} computed {key[1]} attention "
                 f"{'twice' if kind else 'that it did not compute when it was first run'}; load the model again"
             )
-        _check_maps(self._model, kind, maps, computed_here=call is not None and call.weights is None)
+        _check_maps(self._model, kind, maps)
         self._values[key] = maps if self._reduce is None else self._reduce(kind, maps)
         if self._keep and call is not None:
             self.projections[key] = Projections(
@@ -215,10 +214,10 @@ def _wanted(
     return frozenset(wanted)
 
 
-def _check_maps(model: PreTrainedModel, kind: AttentionKind, maps: torch.Tensor, *, computed_here: bool) -> None:
+def _check_maps(model: PreTrainedModel, kind: AttentionKind, maps: torch.Tensor) -> None:
     """Raise unless the map has the heads it had when the model was first seen and its rows are distributions, or less.
 
-    A row whose softmax was taken here is a distribution unless it is NaN, and then its first entry is NaN too.
+    Rows may sum to less: GPT-OSS leaves out what its heads give to the sink.
     """
     name = type(model).__name__
     if maps.ndim != 4 or maps.shape[1] != kind.query_heads:
@@ -226,13 +225,8 @@ def _check_maps(model: PreTrainedModel, kind: AttentionKind, maps: torch.Tensor,
             f"the {kind.kind} attention of block {kind.block} of {name} has the shape {tuple(maps.shape)}, wanted "
             f"(texts, {kind.query_heads}, queries, keys); capture it with attention=False"
         )
-    if computed_here:
-        least = most = float(maps[..., 0].sum())
-        good = not math.isnan(most)
-    else:
-        least, most = float(maps.min()), float(maps.sum(dim=-1).max())
-        good = least >= 0 and most <= 1 + ROW_SUM_TOLERANCE * (20 if model.dtype.itemsize < 4 else 1)
-    if not good:
+    least, most = float(maps.min()), float(maps.sum(dim=-1).max())
+    if not (least >= 0 and most <= 1 + row_sum_tolerance(model)):
         raise ModelError(
             f"the attention of {name} is no distribution: block {kind.block} has weights from {least:.3g} and rows "
             f"that sum to up to {most:.6g}, wanted no weight below zero and no sum above one; capture it with "

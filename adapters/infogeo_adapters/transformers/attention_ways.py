@@ -7,15 +7,14 @@ blocks share their modules one module attends many times.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from infogeo.errors import ModelError
 from infogeo_adapters.transformers.attention_function import EAGER, SDPA, Call, listeners, register_functions
-from infogeo_adapters.transformers.eager import attention_implementation, attention_layers
-from infogeo_adapters.transformers.stack import Stack, runner
+from infogeo_adapters.transformers.eager import attention_implementation, attention_layers, implementation_of
+from infogeo_adapters.transformers.stack import Stack, of_this_thread, runner
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +66,6 @@ class Recorder:
         self.blocks = self.part.get_submodule(stack.path)
         self.names = {id(module): name for name, module in self.blocks.named_modules()}
         self._on_map, self._wanted = on_map, blocks
-        self._thread = threading.get_ident()
         self._ran = 0
         self._running = 0
         self.started: Callable[[], None] = lambda: None
@@ -92,43 +90,37 @@ class Recorder:
     @contextlib.contextmanager
     def hooks(self) -> Iterator[None]:
         """Hooks on the part that runs, its blocks and, where these return maps, its attention modules."""
-        handles = [self.part.register_forward_pre_hook(self._begin, with_kwargs=True)]
+        handles = [self.part.register_forward_pre_hook(of_this_thread(self._begin), with_kwargs=True)]
         try:
             for block in dict.fromkeys(self.blocks.children()):
-                handles.append(block.register_forward_pre_hook(self._enter))
-                handles.append(block.register_forward_hook(self._leave))
+                handles.append(block.register_forward_pre_hook(of_this_thread(self._enter)))
+                handles.append(block.register_forward_hook(of_this_thread(self._leave)))
             for name, place in self.way.places.items():
-                handles.append(self.blocks.get_submodule(name).register_forward_hook(self._returned(name, place)))
+                returned = of_this_thread(self._returned(name, place))
+                handles.append(self.blocks.get_submodule(name).register_forward_hook(returned))
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _here(self) -> bool:
-        return threading.get_ident() == self._thread
-
     def _is_wanted(self, block: int) -> bool:
         return block > 0 and (self._wanted is None or block in self._wanted)
 
     def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self._here():
-            return None
         self._ran = self._running = 0
         self.started()
         return (args, {**kwargs, "output_attentions": True}) if self.way.ask else None
 
     def _enter(self, module: Any, args: Any) -> None:
-        if self._here():
-            self._ran += 1
-            self._running = self._ran
+        self._ran += 1
+        self._running = self._ran
 
     def _leave(self, module: Any, args: Any, output: Any) -> None:
-        if self._here():
-            self._running = 0
+        self._running = 0
 
     def _returned(self, name: str, place: int) -> Callable[..., Any]:
         def hook(module: Any, args: Any, output: Any) -> Any:
-            maps = output[place] if self._here() and isinstance(output, tuple) and place < len(output) else None
+            maps = output[place] if isinstance(output, tuple) and place < len(output) else None
             if maps is None:
                 return None
             if self._is_wanted(self._running):
@@ -161,7 +153,7 @@ def recording(
     if way.by_function:
         register_functions()
     with attention_implementation(model, way.implementation, force=way.force), recorder.hooks():
-        if way.by_function and recorder.part.config._attn_implementation != way.implementation:
+        if way.by_function and implementation_of(model, stack.side) != way.implementation:
             raise ModelError(f"{type(model).__name__} does not let its attention implementation be set")
         listeners().append(recorder)
         try:

@@ -13,9 +13,11 @@ from infogeo.activations import EncoderDecoderActivations, LayerActivations, Poo
 from infogeo.errors import ArgumentError, TextError
 from infogeo_adapters.models import background_text
 from infogeo_adapters.transformers.alignment import Splitter, Words, check_text, encode, word_spans, written_specials
+from infogeo_adapters.transformers.arguments import check_capture, check_model, several_texts, words_of_each
 from infogeo_adapters.transformers.forward import Overflow, prepare, run_items, splitter_name
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.pairs import prepare_pair, run_pairs
+from infogeo_adapters.transformers.stack import find_stack
 
 if TYPE_CHECKING:
     from infogeo.estimation import Background
@@ -120,12 +122,12 @@ def capture_activations(
     >>> acts.hidden_states.shape == (7, len(acts.tokens), 160), acts.attention.shape[:2]
     (True, (6, 5))
     """
-    _check_arguments(model, overflow, batch_tokens)
+    check_capture(model, overflow, batch_tokens)
     if isinstance(text, str):
         item = prepare(model, check_text(text), words, overflow)
         return next(run_items(model, [item], attention=attention, batch_tokens=batch_tokens))[1]
-    texts = _several(text)
-    splits = _words_of_each(words, len(texts))
+    texts = several_texts(text)
+    splits = words_of_each(words, len(texts))
     items = [prepare(model, check_text(t), w, overflow) for t, w in zip(texts, splits, strict=True)]
     results = dict(run_items(model, items, attention=attention, batch_tokens=batch_tokens))
     return [results[i] for i in range(len(items))]
@@ -202,7 +204,8 @@ def capture_encoder_decoder(
         A source or a target (the message begins with which) is empty, not a str, too long, has a word that no token
         stands for, or is a target of which the decoder would read nothing.
     ModelError
-        It is not known which token the decoder starts with, or attention is asked of a model that gives none.
+        The decoder cannot be read, it is not known which token it starts with, or attention is asked of a model that
+        gives none.
     DomainError
         Hidden states are NaN or infinite.
 
@@ -226,12 +229,13 @@ def capture_encoder_decoder(
     >>> both.target_ids.tolist(), both.cross_attention.shape, both.cross_word_attention().shape
     ([5, 6, 1], (2, 2, 3, 4), (2, 2, 2, 3))
     """
-    _check_arguments(model, overflow, batch_tokens)
+    check_capture(model, overflow, batch_tokens)
     if model.kind != "encoder-decoder":
         raise ArgumentError(
             f"model: {model.name} is one stack ({model.kind}) and not an encoder-decoder; "
             "use capture_activations(model, text)"
         )
+    find_stack(model.model, "decoder")  # a decoder that cannot be read is refused before texts are looked at
     one = isinstance(text, str), isinstance(target, str)
     if any(one) and not all(one) and all(isinstance(t, str | list | tuple) for t in (text, target)):
         raise ArgumentError(
@@ -240,10 +244,10 @@ def capture_encoder_decoder(
     if one[0]:
         pair = prepare_pair(model, text, target, words, target_words, overflow)
         return next(run_pairs(model, [pair], attention=attention, batch_tokens=batch_tokens))[1]
-    texts, targets = _several(text, "source"), _several(target, "target")
+    texts, targets = several_texts(text, "source"), several_texts(target, "target")
     if len(texts) != len(targets):
         raise ArgumentError(f"target: found {len(targets)} targets for {len(texts)} texts, wanted one for each")
-    splits = _words_of_each(words, len(texts)), _words_of_each(target_words, len(texts), "target_words")
+    splits = words_of_each(words, len(texts)), words_of_each(target_words, len(texts), "target_words")
     pairs = [prepare_pair(model, *given, overflow) for given in zip(texts, targets, *splits, strict=True)]
     results = dict(run_pairs(model, pairs, attention=attention, batch_tokens=batch_tokens))
     return [results[i] for i in range(len(pairs))]
@@ -279,7 +283,7 @@ def split_into_windows(model: LanguageModel, text: str, *, max_tokens: int | Non
     >>> split_into_windows(load_model(), "One day the sun shone and all was well.", max_tokens=8)
     ['One day the sun shone and', 'all was well.']
     """
-    _check_model(model)
+    check_model(model)
     check_text(text)
     context = model.context_length
     limit = context if max_tokens is None else max_tokens
@@ -360,12 +364,12 @@ def capture_background(
     """
     from infogeo.estimation import estimate_background
 
-    _check_model(model)
+    check_model(model)
     given = background_text() if text is None else text
     if isinstance(given, str):
         paragraphs = [p for p in re.split(r"\n\s*\n", check_text(given)) if p.strip()]
     else:
-        paragraphs = [check_text(t) for t in _several(given)]
+        paragraphs = [check_text(t) for t in several_texts(given)]
     windows = [window for p in paragraphs for window in split_into_windows(model, p)]
     items = [prepare(model, window, words, "error") for window in windows]
     captured = run_items(model, items, attention=False, batch_tokens=batch_tokens)
@@ -375,37 +379,3 @@ def capture_background(
         "windows": len(windows),
     }
     return replace(background, source=replace(background.source, options=options))
-
-
-def _check_model(model: object) -> None:
-    if not isinstance(model, LanguageModel):
-        raise ArgumentError(f"model: found {type(model).__name__}, wanted what load_model(...) returns")
-
-
-def _check_arguments(model: object, overflow: object, batch_tokens: object) -> None:
-    _check_model(model)
-    if overflow not in ("error", "truncate"):
-        raise ArgumentError(f"overflow {overflow!r} does not exist; choose 'error' or 'truncate'")
-    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
-        raise ArgumentError(f"batch_tokens: found {batch_tokens!r}, wanted a positive whole number")
-
-
-def _several(text: Any, name: str = "text") -> Sequence[str]:
-    """The texts themselves, or an error if it is no sequence of at least one."""
-    if isinstance(text, str | bytes) or not isinstance(text, Sequence):
-        raise TextError(f"{name}: found {type(text).__name__}, wanted str or a list of str")
-    if not len(text):
-        raise TextError(f"{name}: found no texts, wanted at least one")
-    return text
-
-
-def _words_of_each(words: Any, count: int, name: str = "words") -> list[Words | None]:
-    if words is None or callable(words):
-        return [words] * count
-    try:
-        given = [] if isinstance(words, str | bytes) else list(words)
-    except TypeError as error:
-        raise ArgumentError(f"{name}: found {words!r}, wanted a function or a list with each text's words") from error
-    if len(given) != count:
-        raise ArgumentError(f"{name}: found {len(given)} entries for {count} texts, wanted one for each")
-    return given

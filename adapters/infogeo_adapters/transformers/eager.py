@@ -1,4 +1,4 @@
-"""Another attention implementation for a while, and checks of the attention that a model returns by itself.
+"""Another attention implementation for a while, and what a model returns of its attention by itself.
 
 The fast implementations (sdpa, flash) return no probabilities. Where these cannot be formed beside the model's own
 computation (see ``attention_access``), the model is switched to the eager one for the length of a capture. Whether it
@@ -12,8 +12,6 @@ import contextlib
 import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
 
 from infogeo.errors import ModelError
 from infogeo_adapters.transformers.locks import lock_of
@@ -38,9 +36,7 @@ _forced: weakref.WeakKeyDictionary[PreTrainedModel, dict[Side | None, bool]] = w
 
 
 @contextlib.contextmanager
-def attention_implementation(
-    model: PreTrainedModel, name: str | None, *, force: bool = False
-) -> Iterator[list[PreTrainedConfig]]:
+def attention_implementation(model: PreTrainedModel, name: str | None, *, force: bool = False) -> Iterator[None]:
     """The model with another attention implementation; afterwards each of its parts has the one it had.
 
     Hold the model's lock around it. Models that do not offer the switch stay as they are without a word, so compare
@@ -53,11 +49,6 @@ def attention_implementation(
         As transformers calls it; None changes nothing.
     force : bool
         Set the implementation also where transformers does not offer the switch.
-
-    Yields
-    ------
-    list of PreTrainedConfig
-        The configurations of all parts.
     """
     configs = _configs(model)
     before = [(config, config._attn_implementation) for config in configs]
@@ -67,7 +58,7 @@ def attention_implementation(
                 model.set_attn_implementation(name)
             for config in configs if force else ():
                 config._attn_implementation_internal = name
-        yield configs
+        yield
     finally:
         for config, implementation in before:
             config._attn_implementation_internal = implementation
@@ -85,16 +76,20 @@ def eager_attention(model: PreTrainedModel, *, force: bool, side: Side | None = 
     side : {"encoder", "decoder"}, optional
         Which part of the model is run.
     """
-    switched = None if implementation_of(model, side) in ("eager", None) else "eager"
-    with attention_implementation(model, switched) as configs:
-        for config in configs if force else ():
-            config._attn_implementation_internal = "eager"
+    offered = implementation_of(model, side) not in ("eager", None)
+    with attention_implementation(model, "eager" if force or offered else None, force=force):
         yield
 
 
 def implementation_of(model: PreTrainedModel, side: Side | None = None) -> str | None:
     """What the part that is run computes attention by, as transformers calls it; None where it does not say."""
-    found: str | None = runner(model, side).config._attn_implementation
+    found: str | None = config_of(model, side)._attn_implementation
+    return found
+
+
+def config_of(model: PreTrainedModel, side: Side | None = None) -> PreTrainedConfig:
+    """The configuration of the part that is run; the model's where the part is a plain module (FSMT)."""
+    found: PreTrainedConfig = getattr(runner(model, side), "config", model.config)
     return found
 
 
@@ -149,19 +144,9 @@ def _measured(model: PreTrainedModel, stack: Stack) -> bool:
     raise ModelError(f"{type(model).__name__} gives no attention; capture it with attention=False")
 
 
-def check_attention(model: PreTrainedModel, weights: NDArray[Any]) -> None:
-    """Raise a ModelError unless weights are non-negative and no row sums to more than one.
-
-    Rows may sum to less: GPT-OSS leaves out what its heads give to the sink.
-    """
-    tolerance = ROW_SUM_TOLERANCE * (20 if model.dtype.itemsize < 4 else 1)
-    sums = weights.sum(axis=-1)
-    if not ((weights >= 0).all() and (sums <= 1 + tolerance).all()):
-        raise ModelError(
-            f"the attention of {type(model).__name__} is no distribution: weights from {weights.min():.3g}, rows that "
-            f"sum to up to {sums.max():.6g}, wanted no weight below zero and no sum above one; capture it with "
-            "attention=False"
-        )
+def row_sum_tolerance(model: PreTrainedModel) -> float:
+    """How far above one a row of a model's attention may sum."""
+    return ROW_SUM_TOLERANCE * (20 if model.dtype.itemsize < 4 else 1)
 
 
 def attention_layers(model: PreTrainedModel, stack: Stack, count: int) -> tuple[int, ...]:
@@ -174,7 +159,7 @@ def attention_layers(model: PreTrainedModel, stack: Stack, count: int) -> tuple[
     """
     if count == stack.depth:
         return tuple(range(1, stack.depth + 1))
-    config = runner(model, stack.side).config
+    config = config_of(model, stack.side)
     kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
     found = tuple(k for k, kind in enumerate(kinds, start=1) if "attention" in kind and "linear" not in kind)
     if len(found) != count or len(kinds) != stack.depth:

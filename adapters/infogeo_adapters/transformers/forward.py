@@ -28,7 +28,6 @@ from infogeo_adapters.transformers.alignment import (
     written_specials,
 )
 from infogeo_adapters.transformers.attention_capture import recorded_attention
-from infogeo_adapters.transformers.eager import check_attention
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.stack import (
@@ -250,7 +249,7 @@ def as_activations(
 ) -> LayerActivations:
     """The result for text ``b`` of a batch, its padding cut away."""
     t = len(item.tokens.ids)
-    kinds, weights = attention_of(model, found, "self", b)
+    kinds, weights = attention_of(found, "self", b)
     source = replace(source, text_hash=hashlib.sha256(item.text.encode()).hexdigest())
     return LayerActivations(
         text=item.text, words=tuple(item.text[i:j] for i, j in item.spans),
@@ -264,14 +263,12 @@ def as_activations(
 
 
 def attention_of(
-    model: LanguageModel, found: Pass, kind: Literal["self", "cross"], b: int
+    found: Pass, kind: Literal["self", "cross"], b: int
 ) -> tuple[tuple[AttentionKind, ...], NDArray[Any] | None]:
-    """The maps of one kind for text ``b`` of a batch (A, H, queries, keys), checked, and what each is."""
+    """What each map of one kind is, and the maps of text ``b`` of a batch (A, H, queries, keys)."""
     if kind not in found.maps:
         return (), None
-    weights = found.maps[kind].of_text[b]
-    check_attention(model.model, weights)
-    return found.maps[kind].kinds, weights
+    return found.maps[kind].kinds, found.maps[kind].of_text[b]
 
 
 def as_numpy(tensor: torch.Tensor) -> NDArray[Any]:

@@ -230,6 +230,8 @@ class _Reader:
 
     def __init__(self, model: LanguageModel, plan: Plan, readout: ReadOut | UserReadOut | None) -> None:
         self.model, self.plan, self.readout = model, plan, readout
+        if plan.lens is not None:
+            plan.lens.check(model)
         self.used: IntArray | None = None
         if plan.used_only:
             self.used = np.asarray(sorted(set(model.tokenizer.get_vocab().values())), dtype=np.int64)
@@ -237,7 +239,6 @@ class _Reader:
     def read(self, captured: Captured) -> EntropyProfile:
         acts, targets = _text_of(captured)
         found = readout_for(self.model, acts, self.readout)
-        self._check_lens(acts)
         places = self._places(captured, acts)
         if targets is None:
             targets = _true_tokens(acts, found.predicts)
@@ -261,17 +262,6 @@ class _Reader:
                 used_only=self.plan.used_only, readout_max_difference=found.max_difference,
             ),
         )
-
-    def _check_lens(self, acts: LayerActivations) -> None:
-        lens = self.plan.lens
-        if lens is None:
-            return
-        here, there = acts.source.content_hash, lens.source.content_hash
-        if here != there and here is not None and there is not None:
-            raise ArgumentError(
-                f"lens: {lens.name} was fitted to {lens.source.model} (hash {there[:12]}), but the activations are of "
-                f"{acts.source.model} (hash {here[:12]}); fit one to this model"
-            )
 
     def _places(self, captured: Captured, acts: LayerActivations) -> list[_Place]:
         """The rows to compute: states of the stream in their order, the final one last, then branches."""

@@ -11,11 +11,12 @@ import numpy as np
 from infogeo._checks import check_count
 from infogeo.activations import EncoderDecoderActivations, LayerActivations
 from infogeo.errors import ArgumentError, TextError
-from infogeo.results import Source
 from infogeo.stages import StageActivations
 
 if TYPE_CHECKING:
     import torch
+
+    from infogeo_adapters.transformers.loading import LanguageModel
 
 LensStage = Literal[
     "embedding", "attention_output", "resid_mid", "cross_attention_output", "resid_cross", "feed_forward_output",
@@ -34,9 +35,8 @@ class Translator(Protocol):
     def name(self) -> str:
         """What the result is to call it."""
 
-    @property
-    def source(self) -> Source:
-        """The model it was made for."""
+    def check(self, model: LanguageModel) -> None:
+        """Raise an error unless it fits the model."""
 
     def translate(self, layer: int, states: torch.Tensor) -> torch.Tensor:
         """States (n, d) after a layer (0: the embedding), translated."""
@@ -85,7 +85,7 @@ def make_plan(
         memory=memory,
     )
     if lens is not None:
-        if not callable(getattr(lens, "translate", None)):
+        if not (callable(getattr(lens, "translate", None)) and callable(getattr(lens, "check", None))):
             raise ArgumentError(
                 f"lens: found {type(lens).__name__}, wanted a tuned lens, as fit_tuned_lens or load_tuned_lens returns"
             )

@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from infogeo.errors import ArgumentError, ModelError
 from infogeo.results import Source
 from infogeo_adapters._require import require
-from infogeo_adapters.models import FOLDER, bundled_path
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.model_files import find_folder, first_line, hash_files, read_json, weight_files
-from infogeo_adapters.transformers.stack import embedding_rows, find_stack, quiet
-from infogeo_adapters.transformers.weights import check_finite, check_fit, check_format, loading_error, plain_tensors
+from infogeo_adapters.transformers.stack import find_stack, quiet
+from infogeo_adapters.transformers.tokenizing import check_tokenizer, context_length, load_tokenizer
+from infogeo_adapters.transformers.weights import (
+    check_finite,
+    check_fit,
+    check_format,
+    check_sparse,
+    loading_error,
+    plain_tensors,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -30,9 +37,6 @@ Fingerprint = tuple[tuple[object, ...], ...]
 """Of each tensor of a model where it is and how often it was changed."""
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.spm", "tokenizer.*.json")
-UNLIMITED = 10**9
-"""A tokenizer that knows no limit says a length beyond this."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,7 +58,7 @@ class LanguageModel:
     """The state of the weights at the last hashing, and the hash."""
 
     def current_source(self) -> Source:
-        """The source with the hash of the weights as they are now.
+        """The source with the hash and the number format of the weights as they are now.
 
         It is ``source`` until tensors are replaced or changed in place, as by an optimizer's step or
         ``load_state_dict``. Then the tensors in memory are hashed again, once for each change, as for a model given
@@ -78,7 +82,9 @@ class LanguageModel:
                 self._hashed.clear()
                 self._hashed[state] = content_hash
             now = self._hashed[state]
-        return self.source if now == self.source.content_hash else replace(self.source, content_hash=now)
+        if now == self.source.content_hash:
+            return self.source
+        return replace(self.source, content_hash=now, dtype=_name_of(self.model.dtype))
 
     def _facts(self) -> tuple[tuple[str, str], ...]:
         """What one wants to know at a glance, by name."""
@@ -119,7 +125,7 @@ class LanguageModel:
     @property
     def context_length(self) -> int | None:
         """Most tokens of one text, special tokens counted; None if neither the model nor the tokenizer has a limit."""
-        return _context_length(self.model, self.tokenizer)
+        return context_length(self.model, self.tokenizer)
 
     @property
     def has_head(self) -> bool:
@@ -180,8 +186,9 @@ def load_model(
     ------
     ModelError
         The folder is missing or damaged, the hub cannot be reached or its cache not written, the weights are pickled,
-        incomplete, or hold NaN or infinity, a relative of T5 is to compute in float16, the model needs its own code,
-        the tokenizer gives no character offsets or has more tokens than the model.
+        incomplete, or hold NaN or infinity, a relative of T5 is to compute in float16, BigBird's attention is block
+        sparse, the model needs its own code, the tokenizer gives no character offsets or has more tokens than the
+        model.
     MissingDependencyError
         torch, transformers, the package with MiniLM or the one that quantized the weights is not installed.
     ArgumentError
@@ -213,6 +220,7 @@ def load_model(
         _check_object(model, tokenizer, dtype=dtype, device=device, revision=revision)
         loaded, name = model, model.config.name_or_path or type(model).__name__
         check_format(loaded.config, loaded.dtype, name)
+        check_sparse(loaded.config, name)
         hashed, options = _hash_state(model), {}
     check_finite(loaded, name)
     method = getattr(loaded, "quantization_method", None)
@@ -221,11 +229,11 @@ def load_model(
     tokenizer_folder = None
     if isinstance(tokenizer, str | Path):
         tokenizer_folder = find_folder(tokenizer, allow_pickle=False, revision=None, weights=False)[0]
-        tokenizer = _load_tokenizer(tokenizer_folder)
-    checked = _check_tokenizer(tokenizer, loaded, tokenizer_folder)
+        tokenizer = load_tokenizer(tokenizer_folder)
+    checked = check_tokenizer(tokenizer, loaded, tokenizer_folder)
     source = Source(
         model=name, content_hash=hashed, architecture=type(loaded).__name__,
-        dtype=str(loaded.dtype).removeprefix("torch."), options=options,
+        dtype=_name_of(loaded.dtype), options=options,
     )
     stack = find_stack(loaded)
     kind: Kind = "encoder-decoder" if stack.encoder_decoder else "decoder" if stack.causal else "encoder"
@@ -242,6 +250,7 @@ def _from_folder(folder: Path, *, dtype: torch.dtype, allow_pickle: bool) -> tup
     weights, pickled = weight_files(folder, allow_pickle=allow_pickle)
     config = _config(folder, settings)
     check_format(config, dtype, str(folder))
+    check_sparse(config, str(folder))
     auto = _auto_class(config, settings)
     try:
         with quiet(), warnings.catch_warnings() if pickled else contextlib.nullcontext():
@@ -299,25 +308,6 @@ def _auto_class(config: Any, settings: Mapping[str, Any]) -> Any:
     return transformers.AutoModel
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    if folder.resolve().parent == (FOLDER / "checkpoints").resolve():
-        folder = bundled_path()  # the early checkpoints are of one run with it and ship without another copy
-    if not any(next(folder.glob(pattern), None) for pattern in VOCABULARIES):
-        raise ModelError(f"{folder} has no tokenizer (no tokenizer.json or vocabulary); give one with tokenizer=")
-    try:
-        with quiet():
-            loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except Exception as error:
-        raise ModelError(
-            f"the tokenizer in {folder} cannot be loaded ({first_line(error)}); copy or download it again"
-        ) from error
-    return loaded
-
-
 # Checks
 
 
@@ -348,68 +338,24 @@ def _move(model: PreTrainedModel, device: str | torch.device) -> None:
         raise ArgumentError(f"device {str(device)!r} cannot be used ({first_line(error)}); choose 'cpu'") from error
 
 
-def _check_tokenizer(tokenizer: Any, model: PreTrainedModel, folder: Path | None) -> PreTrainedTokenizerBase:
-    from transformers import PreTrainedTokenizerBase
-
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise ModelError(f"tokenizer: found {type(tokenizer).__name__}, wanted a transformers tokenizer or its folder")
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"{type(tokenizer).__name__} does not say which characters a token stands for, so words cannot be aligned; "
-            "use the fast version of the tokenizer (one with a tokenizer.json)"
-        )
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    rows = embedding_rows(model)
-    if largest < 0:
-        raise ModelError("the tokenizer has an empty vocabulary; its files are missing or damaged")
-    if largest >= rows:
-        extra = min((i, token) for token, i in tokenizer.get_vocab().items() if i >= rows)[1]
-        if folder is None:
-            remedy = "they do not belong together (or resize the embeddings of the model and train the new rows)"
-        elif not (folder / "tokenizer_config.json").exists():
-            remedy = (
-                f"{folder} has no tokenizer_config.json, and without it transformers adds special tokens of its own: "
-                "copy or download that file too"
-            )
-        else:
-            remedy = f"they do not belong together (the tokenizer is the one in {folder})"
-        raise ModelError(
-            f"the tokenizer has ids up to {largest}, but the model has only {rows} embeddings ({extra!r} is the first "
-            f"token without one); {remedy}"
-        )
-    return tokenizer
-
-
 def _dtype(value: str | torch.dtype | None) -> torch.dtype:
     import torch
 
     if value is None:
         return torch.float32
-    name = str(value).removeprefix("torch.")
+    name = _name_of(value)
     if name not in DTYPES:
         raise ArgumentError(f"dtype {value!r} cannot be used; choose {', '.join(DTYPES)}")
     found: torch.dtype = getattr(torch, name)
     return found
 
 
-def _context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    import torch
-
-    limits = []
-    config = model.config if model.config.is_encoder_decoder else model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
-    if isinstance(positions, int) and positions > 0:
-        # RoBERTa and its kin number positions from padding_idx + 1, so the table is longer than a text may be
-        for name, module in model.named_modules():
-            if isinstance(module, torch.nn.Embedding) and "position" in name and module.padding_idx is not None:
-                positions = min(positions, module.num_embeddings - module.padding_idx - 1)
-        limits.append(positions)
-    if 0 < tokenizer.model_max_length < UNLIMITED:
-        limits.append(int(tokenizer.model_max_length))
-    return min(limits, default=None)
+def _name_of(dtype: str | torch.dtype) -> str:
+    """float32 for torch.float32."""
+    return str(dtype).removeprefix("torch.")
 
 
-# Small things
+# What a model's weights are
 
 
 def _fingerprint(model: PreTrainedModel) -> Fingerprint:

@@ -159,7 +159,7 @@ def _run_batch(
         read = as_activations(model, sources[0], stacks[0], pair.source, encoder, b)
         source = sources[1].with_options(source_text_hash=read.source.text_hash)
         written = as_activations(model, source, stacks[1], pair.target, decoder, b)
-        kinds, cross = attention_of(model, decoder, "cross", b)
+        kinds, cross = attention_of(decoder, "cross", b)
         yield EncoderDecoderActivations(
             encoder=read, decoder=written, cross_attention=cross,
             cross_attention_layers=tuple(kind.block for kind in kinds), cross_attention_kinds=kinds,

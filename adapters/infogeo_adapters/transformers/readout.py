@@ -24,20 +24,10 @@ from infogeo.activations import LayerActivations
 from infogeo.errors import ArgumentError, DomainError, ModelError
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.locks import lock_of
-from infogeo_adapters.transformers.replay import (
-    OWN,
-    Run,
-    Scaling,
-    Step,
-    find_bias,
-    find_path,
-    find_scalings,
-    ordinary_ids,
-    replay,
-    run_noted,
-)
+from infogeo_adapters.transformers.readout_search import is_current, search
+from infogeo_adapters.transformers.replay import Scaling, Step, replay
 from infogeo_adapters.transformers.stack import evaluating, find_stack
-from infogeo_adapters.transformers.widening import UNQUANTIZED, Ready, quantized, widened
+from infogeo_adapters.transformers.widening import Ready, widened
 
 if TYPE_CHECKING:
     import torch
@@ -46,15 +36,8 @@ if TYPE_CHECKING:
 MEMORY = 128e6
 """Bytes that the logits of one chunk of tokens and their work space may take."""
 
-EXACT = 4
-"""The replay may differ from the model's logits by this many units of rounding of the largest logit."""
-CLOSE = 8
-"""The same for the replay in float32 of a model that computes in half precision, in the model's units of rounding."""
-
 FORMATS = ("float32", "float64")
 """Number formats to read out in, narrowest first."""
-ELSE = f"; something else happens on the way, so pass {OWN}"
-"""What to do about a read-out that misses something."""
 
 UserReadOut = Callable[["torch.Tensor"], "torch.Tensor"]
 Projection = Callable[["torch.Tensor"], "torch.Tensor"]
@@ -218,7 +201,7 @@ def find_readout(
     Returns
     -------
     ReadOut
-        Found once for each model and format, and kept as long as the model lives.
+        Found once for each model and format, and kept as long as the model lives and has the same head.
 
     Raises
     ------
@@ -240,9 +223,10 @@ def find_readout(
         return _own(model, readout, wanted)
     with lock_of(model.model):
         known = _found.setdefault(model, {})
-        if wanted not in known:
-            known[wanted] = _find(model, wanted)
-        return known[wanted]
+        key = (str(model.model.dtype), wanted)
+        if key not in known or not is_current(model.model, known[key]._steps):
+            known[key] = _searched(model, wanted)
+        return known[key]
 
 
 def read_out(
@@ -299,13 +283,11 @@ def read_out(
     """
     layer = activations.check_layer(layer)
     found = readout_for(model, activations, readout)
-    rows = [
-        (where, logits - logsumexp(logits, axis=1, keepdims=True))
-        for where, logits in found.chunks(activations.hidden_states[layer], memory=memory)
-    ]
-    log_probs = np.empty((len(activations.tokens), rows[0][1].shape[1]))
-    for where, part in rows:
-        log_probs[where] = part
+    log_probs = np.empty((0, 0))
+    for where, logits in found.chunks(activations.hidden_states[layer], memory=memory):
+        if where.start == 0:
+            log_probs = np.empty((len(activations.tokens), logits.shape[1]))
+        np.subtract(logits, logsumexp(logits, axis=1, keepdims=True), out=log_probs[where])
     return log_probs
 
 
@@ -318,7 +300,7 @@ def readout_for(
     if readout is not None:
         return find_readout(model, readout=readout)
     if activations.source.options.get("side") == "encoder":
-        raise ArgumentError(
+        raise ModelError(
             "the activations are of an encoder, which predicts nothing by itself; capture both stacks with "
             "capture_encoder_decoder(model, text, target)"
         )
@@ -341,7 +323,8 @@ def readout_for(
 
 # Finding it
 
-_found: weakref.WeakKeyDictionary[LanguageModel, dict[str, ReadOut]] = weakref.WeakKeyDictionary()
+_found: weakref.WeakKeyDictionary[LanguageModel, dict[tuple[str, str], ReadOut]] = weakref.WeakKeyDictionary()
+"""By the model's number format and that of the read-out."""
 
 
 def _format(model: LanguageModel, dtype: str | None) -> str:
@@ -360,50 +343,19 @@ def _format(model: LanguageModel, dtype: str | None) -> str:
     return dtype
 
 
-def _find(model: LanguageModel, dtype: str) -> ReadOut:
+def _searched(model: LanguageModel, dtype: str) -> ReadOut:
     import torch
 
     net = model.model
     stack = find_stack(net, "decoder")
-    ids = ordinary_ids(model)
-    with evaluating(net):
-        steps = find_path(model, run_noted(model, stack, ids))
-        check = run_noted(model, stack, torch.cat([ids.flip(1), ids[:, 1:3]], dim=1))
-        # some models hand their logits over in float32 whatever they compute in
-        rounding = max(torch.finfo(net.dtype).eps, torch.finfo(check.logits.dtype).eps)
-        unit = rounding * max(1.0, float(check.logits.abs().max()))
-        difference, after = _fitting(model, steps, check)
-        _accept(model, steps, difference, EXACT * unit)
-        found = ReadOut(
-            path=tuple(s.name for s in steps),
-            scalings=(*(f"x {s.factor:.6g} before {s.name}" for s in steps if s.factor != 1.0), *after),
-            predicts="next" if stack.causal else "itself", max_difference=difference, dtype=dtype,
-            quantized=quantized(steps), _steps=steps, _scale=tuple(after.values()), _lock=lock_of(net),
-            _narrow=net.dtype,
-        )
-        if found.quantized or found._torch_dtype != net.dtype:
-            again = functools.partial(found.logits, check.states)
-            packed = f"; its weights are quantized ({', '.join(found.quantized)}): {UNQUANTIZED}"
-            difference = _difference(model, steps, again, check.logits)
-            _accept(model, steps, difference, CLOSE * unit, packed if found.quantized else ELSE)
-    return found
-
-
-def _fitting(model: LanguageModel, steps: tuple[Step, ...], check: Run) -> tuple[float, dict[str, Scaling]]:
-    """What is done to the logits after the last module, and the difference that is left.
-
-    Some models name a scaling in their config and do not apply it, so what fits is measured.
-    """
-    tried: list[tuple[float, dict[str, Scaling]]] = []
-    for after in find_scalings(model.model.config.get_text_config()):
-        replayed = functools.partial(replay, steps, tuple(after.values()), check.states, None)
-        tried.append((_difference(model, steps, replayed, check.logits), after))
-        bias = find_bias(model, replayed(), check.logits)
-        if bias:
-            biased = {**after, **bias}
-            replayed = functools.partial(replay, steps, tuple(biased.values()), check.states, None)
-            tried.append((_difference(model, steps, replayed, check.logits), biased))
-    return min(tried, key=lambda t: t[0])
+    found = search(model, stack, getattr(torch, dtype))
+    factors = (f"x {s.factor:.6g} before {s.name}" for s in found.steps if s.factor != 1.0)
+    return ReadOut(
+        path=tuple(s.name for s in found.steps), scalings=(*factors, *found.after),
+        predicts="next" if stack.causal else "itself", max_difference=found.difference, dtype=dtype,
+        quantized=found.quantized, _steps=found.steps, _scale=tuple(found.after.values()), _lock=lock_of(net),
+        _narrow=net.dtype,
+    )
 
 
 def _own(model: LanguageModel, readout: UserReadOut, dtype: str) -> ReadOut:
@@ -416,36 +368,3 @@ def _own(model: LanguageModel, readout: UserReadOut, dtype: str) -> ReadOut:
         path=(name,), scalings=(), predicts="next" if find_stack(net, "decoder").causal else "itself",
         max_difference=None, dtype=dtype, _steps=(step,), _scale=(), _lock=lock_of(net), _narrow=net.dtype,
     )
-
-
-def _difference(
-    model: LanguageModel, steps: tuple[Step, ...], replayed: Callable[[], torch.Tensor], logits: torch.Tensor
-) -> float:
-    """Largest difference between the logits of a replay and the model's own; infinite for another shape or NaN."""
-    try:
-        found = replayed()
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ModelError(
-            f"the read-out found for {_shown(model, steps)} cannot be replayed on another text "
-            f"({type(error).__name__}: {error}); load the model with dtype='float32' if it computes in half precision, "
-            f"or pass {OWN}"
-        ) from error
-    if found.shape != logits.shape:
-        return float("inf")
-    difference = float((found.cpu().double() - logits.cpu().double()).abs().max())
-    return difference if difference == difference else float("inf")
-
-
-def _accept(
-    model: LanguageModel, steps: tuple[Step, ...], difference: float, allowed: float,
-    advice: str = ELSE,
-) -> None:
-    if not difference <= allowed:
-        raise ModelError(
-            f"the read-out found for {_shown(model, steps)} does not give the model's own logits: they differ by up "
-            f"to {difference:.3g}, allowed is {allowed:.3g}{advice}"
-        )
-
-
-def _shown(model: LanguageModel, steps: tuple[Step, ...]) -> str:
-    return f"{model.name} ({type(model.model).__name__}: {', '.join(s.name for s in steps)})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from infogeo.errors import ModelError
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.model_files import first_line
-from infogeo_adapters.transformers.stack import Stack, run_model, runner
+from infogeo_adapters.transformers.stack import Stack, of_this_thread, run_model, runner
 
 if TYPE_CHECKING:
     import torch
@@ -103,12 +103,12 @@ def run_noted(model: LanguageModel, stack: Stack, ids: torch.Tensor) -> Run:
             running[0].output = first_tensor(output)
             calls.append(running.pop())
 
-    handles = [block.register_forward_hook(block_left) for block in blocks]
+    handles = [block.register_forward_hook(of_this_thread(block_left)) for block in blocks]
     try:
         for name, module in net.named_modules():
             if module not in inside:
-                handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
-                handles.append(module.register_forward_hook(leave))
+                handles.append(module.register_forward_pre_hook(of_this_thread(enter(name)), with_kwargs=True))
+                handles.append(module.register_forward_hook(of_this_thread(leave)))
         more = {"decoder_input_ids": ids} if stack.side == "decoder" else {}
         output = run_model(net, ids.flip(1) if more else ids, torch.ones_like(ids), **more)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:

@@ -12,7 +12,7 @@ import copy
 import inspect
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from logging import CRITICAL
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -176,6 +176,19 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook, deaf to passes of the model by other threads than the one that makes it.
+
+    Such passes come from outside infogeo, where nobody waits for the model's lock.
+    """
+    mine = threading.get_ident()
+
+    def heard(*given: Any) -> Any:
+        return hook(*given) if threading.get_ident() == mine else None
+
+    return heard
+
+
 @dataclass
 class Firings:
     """What the members of one ModuleList were given and returned, in the order they ran."""
@@ -189,7 +202,7 @@ class Firings:
 def hooked(lists: dict[str, torch.nn.Module], *, all_inputs: bool) -> Iterator[dict[str, Firings]]:
     """Hooks on the members of module lists while the body runs, gone afterwards whatever happens.
 
-    Tensors are copied at once, since some models go on computing in place.
+    They see passes of the calling thread only. Tensors are copied at once, since some models go on computing in place.
     """
     firings = {path: Firings() for path in lists}
     handles = []
@@ -203,8 +216,8 @@ def hooked(lists: dict[str, torch.nn.Module], *, all_inputs: bool) -> Iterator[d
             seen.outputs.append(_copy(output[0] if isinstance(output, tuple) else output))
             seen.modules.add(id(module))
 
-        handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
-        handles.append(block.register_forward_hook(leave))
+        handles.append(block.register_forward_pre_hook(of_this_thread(enter), with_kwargs=True))
+        handles.append(block.register_forward_hook(of_this_thread(leave)))
 
     try:
         for path, blocks in lists.items():
@@ -334,7 +347,7 @@ def embedding_rows(model: PreTrainedModel) -> int:
     """Number of token embeddings."""
     try:
         rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
-    except NotImplementedError:
+    except (AttributeError, NotImplementedError):
         rows = None
     if not isinstance(rows, int):
         raise ModelError(f"{type(model).__name__} has no token embedding; infogeo reads language models")

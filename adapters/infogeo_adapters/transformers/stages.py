@@ -19,9 +19,9 @@ from infogeo_adapters.transformers._stage_embeddings import before_blocks, find_
 from infogeo_adapters.transformers._stage_places import Place, find_places, tensors_in
 from infogeo_adapters.transformers._stage_watch import Call, Watch, watched
 from infogeo_adapters.transformers.alignment import Words, check_text
+from infogeo_adapters.transformers.arguments import check_capture, several_texts, words_of_each
 from infogeo_adapters.transformers.attention_access import attention_access
 from infogeo_adapters.transformers.attention_capture import recorded_attention
-from infogeo_adapters.transformers.capture import _check_arguments, _several, _words_of_each
 from infogeo_adapters.transformers.channels import blocks_of
 from infogeo_adapters.transformers.forward import Item, Overflow, batches_of, prepare, run_items
 from infogeo_adapters.transformers.loading import LanguageModel
@@ -171,20 +171,20 @@ def capture_stages(
     >>> found.absent["position_embedding"][0]
     'nothing is added for the position: positions are rotary, relative or biases, and act in attention only'
     """
-    _check_arguments(model, overflow, batch_tokens)
+    check_capture(model, overflow, batch_tokens)
     check_count("batch_tokens", batch_tokens, 1)
     wanted = check_stages(stages)
     plan = _plan(model, wanted, blocks, decoder=target is not None, strict=stages is not None)
     one = isinstance(text, str)
     if one and target is not None and not isinstance(target, str):
         raise ArgumentError(f"target: found {type(target).__name__} for one text, wanted one text too")
-    texts = [text] if isinstance(text, str) else _several(text)
-    splits = [words] if one else _words_of_each(words, len(texts))
+    texts = [text] if isinstance(text, str) else several_texts(text)
+    splits = [words] if one else words_of_each(words, len(texts))
     if target is None:
         items = [prepare(model, check_text(t), w, overflow) for t, w in zip(texts, splits, strict=True)]
         found = dict(_of_texts(model, plan, items, batch_tokens))
     else:
-        targets = [target] if isinstance(target, str) else _several(target)
+        targets = [target] if isinstance(target, str) else several_texts(target)
         if len(targets) != len(texts):
             raise ArgumentError(f"target: found {len(targets)} targets for {len(texts)} texts, wanted one for each")
         sources = [words if callable(words) else None] * len(texts)

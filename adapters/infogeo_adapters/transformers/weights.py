@@ -122,6 +122,28 @@ def check_format(config: Any, dtype: torch.dtype, name: str) -> None:
         )
 
 
+def check_sparse(config: Any, name: str) -> None:
+    """Refuse a model that turns into another one when it is first given a short text.
+
+    Parameters
+    ----------
+    config : PreTrainedConfig
+    name : str
+        For the message.
+
+    Raises
+    ------
+    ModelError
+        The model is BigBird, or has its encoder, with block sparse attention.
+    """
+    if getattr(config, "attention_type", None) == "block_sparse":
+        raise ModelError(
+            f"{name} is set to block sparse attention, which it gives up for good at the first short text, so that "
+            "what it computes of a long one depends on what it read before; load it with from_pretrained(..., "
+            "attention_type='original_full') and pass the object: load_model(model, tokenizer=tokenizer)"
+        )
+
+
 def check_finite(model: PreTrainedModel, name: str) -> None:
     """Refuse weights with NaN or infinity; one pass over the numbers.
 
