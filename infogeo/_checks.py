@@ -146,6 +146,29 @@ def check_count(name: str, value: SupportsIndex, least: int | None = None) -> in
     return number
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """True or False, or an error that names the argument; nothing else is taken for either."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"{name}: found {value!r}, wanted True or False")
+    return bool(value)
+
+
+def check_memory(name: str, value: Any) -> float:
+    """A finite, positive number of bytes, or an error that names the argument."""
+    number = check_number(name, value)
+    if not 0 < number < np.inf:
+        raise ArgumentError(f"{name}: found {number}, wanted a finite, positive number of bytes")
+    return number
+
+
+def check_progress(progress: Any) -> None:
+    """Raise unless there is no progress to be told, or something to call with two numbers."""
+    if progress is not None and not callable(progress):
+        raise ArgumentError(
+            f"progress: found {type(progress).__name__}, wanted a function of (done, total), such as progress_bar gives"
+        )
+
+
 def group_numbers(groups: Any, n: int) -> IntArray:
     """(n,) groups of samples as numbers from 0, without gaps; each sample by itself if there are none."""
     if groups is None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infogeo._checks import FloatArray, IntArray, as_float_array, as_int_array, check_count, check_shape, sealed
+from infogeo._checks import (
+    FloatArray,
+    IntArray,
+    as_float_array,
+    as_int_array,
+    check_count,
+    check_number,
+    check_shape,
+    sealed,
+)
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.results import Result, Source
 
@@ -53,17 +63,19 @@ class EntropyProfile(Result):
     renyi: Mapping[float, FloatArray] = field(default_factory=dict)
     """(R, T) Rényi entropy in nats, by order."""
     kl_to_final: FloatArray
-    """(R, T) divergence of the row's prediction from the final one; NaN, as all comparisons, if not asked for."""
+    """(R, T) divergence of the row's prediction from the final one; NaN, as all comparisons, if not asked for, and
+    infinite where the final one rules out what the row's does not."""
     kl_to_next: FloatArray
     """(R, T) divergence of the row's prediction from that of the next state of the stream; NaN where there is none."""
     cross_entropy: FloatArray
-    """(R, T) -log p of the true token in nats; NaN where there is none among the outcomes."""
+    """(R, T) -log p of the true token in nats; NaN where there is none among the outcomes, infinite where it is ruled
+    out."""
     rank: IntArray
-    """(R, T) place of the true token among the outcomes, 1 for the most probable; 0 where there is no true token."""
+    """(R, T) place of the true token among the outcomes, 1 where none is more probable; 0 where it is no outcome."""
     step_length: FloatArray
     """(R, T) Fisher–Rao distance from the state of the stream before; NaN in the first row and in branches."""
     geodesic_length: FloatArray
-    """(T,) Fisher–Rao distance from the first state of the stream to the last."""
+    """(T,) Fisher–Rao distance from the first state of the stream among the rows to the last; NaN without states."""
     top_ids: IntArray
     """(R, T, k) the most probable outcomes, best first."""
     top_probabilities: FloatArray
@@ -88,6 +100,7 @@ class EntropyProfile(Result):
     source: Source
 
     def __post_init__(self) -> None:
+        self._check_scalars()
         t, r = len(self.tokens), len(self.row_stages)
         shapes: dict[str, tuple[int | None, ...]] = {
             "row_layers": (r,), "entropy": (r, t), "kl_to_final": (r, t), "kl_to_next": (r, t),
@@ -115,10 +128,48 @@ class EntropyProfile(Result):
         unknown = sorted({*self.row_stages} - {*STATES, *BRANCHES})
         if unknown:
             raise ArgumentError(f"row_stages: found {unknown[0]!r}, wanted one of {', '.join((*STATES, *BRANCHES))}")
+        self._check_numbers()
         most = np.log(self.n_outcomes) + 1e-5
         for name, array in (("entropy", self.entropy), *((f"renyi[{a:g}]", h) for a, h in orders.items())):
             if (array < -1e-5).any() or (array > most).any():
                 raise DomainError(f"{name}: values must lie between 0 and log({self.n_outcomes})")
+
+    def _check_scalars(self) -> None:
+        """Raise unless the fields that are no arrays have values that there are."""
+        for name in ("row_stages", "tokens", "words"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence):
+                raise ArgumentError(f"{name}: found {type(value).__name__}, wanted a tuple of str")
+            object.__setattr__(self, name, tuple(value))
+        check_count("n_outcomes", self.n_outcomes, 1)
+        check_count("n_layers", self.n_layers, 0)
+        if self.predicts not in ("next", "itself"):
+            raise ArgumentError(f"predicts: found {self.predicts!r}, wanted 'next' or 'itself'")
+        if (self.top_p is None) != (self.set_size is None):
+            raise ArgumentError("top_p and set_size belong together; give both or neither")
+        for order in self.renyi:
+            if check_number("renyi", order) < 0:
+                raise ArgumentError(f"renyi: found the order {order}, wanted 0 to infinity")
+
+    def _check_numbers(self) -> None:
+        """Raise unless layers, words, outcomes and probabilities are such as there are."""
+        if self.top_ids.shape != self.top_probabilities.shape or not self.top_ids.shape[-1]:
+            raise ShapeError(
+                f"top_ids and top_probabilities: found shapes {self.top_ids.shape} and {self.top_probabilities.shape}, "
+                "wanted the same, (R, T, k) with k at least 1"
+            )
+        for name, most in (("row_layers", self.n_layers), ("rank", self.n_outcomes), ("top_probabilities", 1 + 1e-5)):
+            values = getattr(self, name)
+            if ((values < 0) | (values > most)).any():
+                raise DomainError(f"{name}: values must lie between 0 and {most:g}")
+        missing = sorted({*self.top_ids.ravel().tolist()} - {*self.outcome_names})
+        if missing:
+            raise ArgumentError(f"outcome_names: outcome {missing[0]} of top_ids has no name; give one for each")
+        owners = {*self.token_words.tolist()} - {-1}
+        if owners != {*range(len(self.words))}:
+            raise DomainError(
+                f"token_words: wanted -1 and, each at least once, the numbers of the {len(self.words)} words"
+            )
 
     # Views
 
@@ -134,8 +185,12 @@ class EntropyProfile(Result):
 
     @property
     def path_length(self) -> FloatArray:
-        """(T,) length of the path that the prediction takes through the states of the stream."""
-        return np.asarray(np.nansum(self.step_length, axis=0))
+        """(T,) length of the path that the prediction takes through the states of the stream.
+
+        NaN if not all of its steps are known, or no row is a state.
+        """
+        steps = self.step_length[[i for i, stage in enumerate(self.row_stages) if stage in STATES]]
+        return np.asarray(steps[1:].sum(axis=0) if len(steps) else np.full(len(self.tokens), np.nan))
 
     @property
     def row_labels(self) -> tuple[str, ...]:
@@ -153,7 +208,12 @@ class EntropyProfile(Result):
         return np.asarray(self.entropy * factors[unit])
 
     def at_stage(self, stage: str) -> EntropyProfile:
-        """The rows of one stage only; those of ``resid_post`` begin with the embedding, so that row l is layer l."""
+        """The rows of one stage only; those of ``resid_post`` begin with the embedding, so that row l is layer l.
+
+        What joins a row to a state of the stream that is left out is NaN: its ``step_length`` from the one before, its
+        ``kl_to_next``, ``geodesic_length`` from the first to the last. For lengths from layer to layer read with
+        ``stages="resid_post"`` alone.
+        """
         wanted = {stage, "embedding"} if stage == "resid_post" else {stage}
         if stage not in self.row_stages:
             raise ArgumentError(
@@ -167,13 +227,22 @@ class EntropyProfile(Result):
         return self._rows([i for i, s in enumerate(self.row_stages) if s in STATES])
 
     def _rows(self, kept: list[int]) -> EntropyProfile:
+        states = [i for i, stage in enumerate(self.row_stages) if stage in STATES]
+        step, ahead, geodesic = self.step_length.copy(), self.kl_to_next.copy(), self.geodesic_length
+        for before, after in itertools.pairwise(states):
+            if before not in kept:
+                step[after] = np.nan
+            if after not in kept:
+                ahead[before] = np.nan
+        if not {*states[:1], *states[-1:]} <= {*kept}:
+            geodesic = np.full_like(geodesic, np.nan)
         return replace(
-            self, row_layers=self.row_layers[kept], row_stages=tuple(self.row_stages[i] for i in kept),
+            self, step_length=step[kept], kl_to_next=ahead[kept], geodesic_length=geodesic,
+            row_layers=self.row_layers[kept], row_stages=tuple(self.row_stages[i] for i in kept),
             renyi={order: h[kept] for order, h in self.renyi.items()},
             set_size=None if self.set_size is None else self.set_size[kept],
             **{name: getattr(self, name)[kept] for name in (
-                "entropy", "kl_to_final", "kl_to_next", "cross_entropy", "rank", "step_length", "top_ids",
-                "top_probabilities",
+                "entropy", "kl_to_final", "cross_entropy", "rank", "top_ids", "top_probabilities",
             )},
         )
 
@@ -212,9 +281,9 @@ class EntropyProfile(Result):
         return np.asarray(self.entropy[:, self.last_tokens()])
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        more: dict[str, NDArray[Any]] = {f"renyi_{order:g}": h for order, h in self.renyi.items()}
+        more: dict[str, NDArray[Any]] = {f"renyi_{_short(order)}": h for order, h in self.renyi.items()}
         if self.set_size is not None:
-            more[f"set_size_{self.top_p:g}"] = self.set_size
+            more[f"set_size_{_short(self.top_p or 0.0)}"] = self.set_size
         columns = (
             "layer", "stage", "position", "token", "entropy", *more, "kl_to_final", "kl_to_next", "cross_entropy",
             "rank", "step_length", "top_token", "top_probability",
@@ -235,8 +304,6 @@ class EntropyProfile(Result):
         """A table with one line for each row, means over tokens: column names and lines."""
         columns = ("layer", "stage", "entropy", "entropy_p10", "entropy_p90", "kl_to_final", "cross_entropy",
                    "rank_1_share", "step_length")
-        true = self.target_ids >= 0
-
         def mean(values: FloatArray) -> float | None:
             known = values[~np.isnan(values)]
             return float(known.mean()) if known.size else None
@@ -244,7 +311,7 @@ class EntropyProfile(Result):
         lines = [
             (layer, stage, float(self.entropy[r].mean()), float(np.quantile(self.entropy[r], 0.1)),
              float(np.quantile(self.entropy[r], 0.9)), mean(self.kl_to_final[r]), mean(self.cross_entropy[r]),
-             float((self.rank[r, true] == 1).mean()) if true.any() else None, mean(self.step_length[r]))
+             mean(np.where(self.rank[r] > 0, self.rank[r] == 1, np.nan)), mean(self.step_length[r]))
             for r, (layer, stage) in enumerate(zip(self.row_layers.tolist(), self.row_stages, strict=True))
         ]
         return columns, lines
@@ -252,3 +319,8 @@ class EntropyProfile(Result):
     def summary(self) -> str:
         size = f"{len(self.tokens)} tokens at {len(self.row_stages)} places in {self.n_layers} blocks"
         return f"EntropyProfile of {size}, {self.n_outcomes} outcomes, in nats ({self.source.model})"
+
+
+def _short(number: float) -> str:
+    """A number in a column's name: as short as can be without becoming another."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)

@@ -388,6 +388,7 @@ def test_wrong_calls():
     net, stack = net_of("lfm2"), find_stack(net_of("lfm2"))
     with pytest.raises(ModelError, match=r"block 1 of Lfm2ForCausalLM has no attention; blocks that have it: \[2, 4\]"):
         recorded(net, blocks=[1])
+    assert [kind.block for kind, _ in recorded(net, blocks=np.array([4, 2]))] == [2, 4]
     for bad in (0, 5, True, 1.0):
         with pytest.raises(ArgumentError, match=rf"blocks: found {bad}, wanted whole numbers from 1 to 4"):
             recorded(net, blocks=[bad])
@@ -594,7 +595,7 @@ def test_attention_of_rows_is_that_of_one_block(bundled):
         attention_of_rows(zoo_model("lfm2"), token_rows(zoo_model("lfm2"), [TEXT]), 1)
 
 
-def test_the_benchmark_runs(capsys, monkeypatch):
+def test_the_benchmark_runs(bundled, capsys, monkeypatch):
     script = Path(__file__).parents[1] / "benchmarks" / "capture.py"
     if not script.exists():
         pytest.skip("benchmarks/ is not part of an installed package; run the tests in a clone")
@@ -602,6 +603,7 @@ def test_the_benchmark_runs(capsys, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "load_model", lambda name: {"bundled": bundled}[name])
     assert module.main(["--reduction", "--models", "bundled", "--tokens", "20", "--runs", "5"]) == 0
     printed = capsys.readouterr().out
     for part in ("bundled: 20 tokens on cpu", "sdpa", "registered", "eager"):

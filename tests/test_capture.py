@@ -6,6 +6,7 @@ import copy
 import hashlib
 import importlib.util
 import inspect
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from model_zoo import make_specimen, make_tokenizer
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
 transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
@@ -28,6 +30,8 @@ from infogeo_adapters.transformers.capture import (  # noqa: E402
     split_into_windows,
 )
 from infogeo_adapters.transformers.loading import LanguageModel, load_model  # noqa: E402
+from infogeo_adapters.transformers.readout import find_readout  # noqa: E402
+from infogeo_adapters.transformers.stack import find_stack  # noqa: E402
 
 TEXTS = [
     "The quick fox ran.",
@@ -425,6 +429,53 @@ def test_threads_take_turns_on_one_model(make_tiny, restored, attention, monkeyp
         same(acts, wanted[acts.text])
 
 
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_the_callers_autocast_is_left_out(name):
+    model = load_model(make_specimen(name), tokenizer=make_tokenizer())
+    wanted = capture_activations(model, "the cat sat on the mat")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = load_model(make_specimen(name), tokenizer=make_tokenizer())
+        acts = capture_activations(again, "the cat sat on the mat")
+        assert torch.is_autocast_enabled("cpu")
+    same(acts, wanted)
+    assert (acts.hidden_states.dtype, acts.source.dtype) == (np.float32, "float32")
+
+
+@pytest.mark.parametrize("name", ["bert", "xlnet", "falcon", "deberta-v2"])
+def test_a_model_that_is_set_to_return_tuples(name):
+    network = make_specimen(name)
+    wanted = capture_activations(load_model(make_specimen(name), tokenizer=make_tokenizer()), "the cat sat on the mat")
+    network.config.return_dict = False
+    model = load_model(network, tokenizer=make_tokenizer())
+    same(capture_activations(model, "the cat sat on the mat"), wanted)
+    assert find_readout(model).path
+    assert network.config.return_dict is False
+
+
+@pytest.mark.parametrize("name", ["llama", "xlnet", "gpt-oss", "deberta-v2"])
+def test_passes_of_other_threads_are_not_seen(name):
+    """They come from outside infogeo: inside, another thread waits for the lock."""
+    model = load_model(make_specimen(name), tokenizer=make_tokenizer())
+    text, ids = "the cat sat on the mat", torch.tensor([[5, 6, 7]])
+    wanted = capture_activations(model, text)
+    blocks = model.model.get_submodule(model.model.base_model_prefix).get_submodule(find_stack(model.model).path)
+    busy = threading.Event()
+
+    def meanwhile(*given: Any) -> None:
+        if not busy.is_set():
+            busy.set()
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(model.model, ids).result()
+
+    handle = blocks[1].register_forward_hook(meanwhile)
+    try:
+        acts = capture_activations(model, text)
+    finally:
+        handle.remove()
+    assert busy.is_set()
+    same(acts, wanted)
+
+
 @pytest.mark.parametrize("attention", [True, False])
 def test_an_error_in_the_model_leaves_no_hooks(make_tiny, restored, attention, monkeypatch):
     model, tokenizer = make_tiny("gpt2")
@@ -568,7 +619,7 @@ def test_attention_that_is_no_attention(tiny, monkeypatch, spoil, message):
         (lambda m: m[..., :-1], r"wanted .1, 4, (\d+), \1., one map over all tokens for each head"),
         (lambda m: m[:, :2], r"block 1 .* has the shape .1, 2, .* wanted .texts, 4"),
         (lambda m: m * 1.01, "no distribution.*sum to up to 1.01"),
-        (lambda m: m - 0.01, "no distribution: weights from -0.01"),
+        (lambda m: m - 0.01, "no distribution: block 1 has weights from -0.01"),
         (lambda m: m * float("nan"), "no distribution"),
     ],
 )
@@ -699,13 +750,12 @@ def test_what_the_tokenizer_drops_is_named(tiny):
         ("\ud800", "surrogate"),
     ],
 )
-@pytest.mark.parametrize("function", [capture_activations, capture_background])
-def test_bad_text(bundled, text, message, function):
-    if function is capture_background and text is None:  # means the packaged sample
-        assert function(bundled, text).n_words > 1000
-        return
-    with pytest.raises(TextError, match=message):
-        function(bundled, text)
+def test_bad_text(bundled, text, message):
+    for function in (capture_activations, capture_background):
+        if function is capture_background and text is None:
+            continue  # it means the packaged sample
+        with pytest.raises(TextError, match=message):
+            function(bundled, text)
 
 
 @pytest.mark.parametrize(

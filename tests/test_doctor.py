@@ -182,6 +182,71 @@ def test_an_untrained_model_predicts_no_better_than_chance() -> None:
     assert "not trained" in str(found.check("prediction").reason)
 
 
+def test_a_head_that_is_not_trained_is_seen_though_the_read_out_is_right(bundled: Any) -> None:
+    import copy
+
+    import torch
+
+    net = copy.deepcopy(bundled.model)
+    torch.manual_seed(0)
+    net.lm_head.weight = torch.nn.Parameter(torch.randn_like(net.lm_head.weight) * 0.02)
+    found = inspect_model(load_model(net, tokenizer=bundled.tokenizer))
+    assert [check.name for check in found.checks if not check.well] == ["prediction"]
+    assert "of the head" in str(found.check("prediction").reason)
+
+
+def test_a_tokenizer_of_as_many_other_tokens_is_seen(bundled: Any, tmp_path: Path) -> None:
+    import transformers
+
+    bundled.tokenizer.save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    plain = json.loads(file.read_text(encoding="utf-8"))
+    table, fixed = plain["model"]["vocab"], {token["content"] for token in plain["added_tokens"]}
+    names = [name for name in table if name not in fixed]
+    numbers = np.random.default_rng(0).permutation([table[name] for name in names]).tolist()
+    table.update(zip(names, numbers, strict=True))
+    file.write_text(json.dumps(plain), encoding="utf-8")
+    other = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    found = inspect_model(load_model(bundled.model, tokenizer=other))
+    assert [check.name for check in found.checks if not check.well] == ["prediction"]
+    assert "belongs to another model" in str(found.check("prediction").reason)
+
+
+def test_a_masked_model_is_asked_for_tokens_that_it_does_not_see() -> None:
+    """The slow twin: one text for each token, with the mask in its place."""
+    import torch
+
+    model = specimen("bert")
+    found = inspect_model(model, sample="the cat sat on the mat")
+    ids = torch.tensor([model.tokenizer(found.sample)["input_ids"]])
+    losses = []
+    for place in range(1, 7):
+        masked = ids.clone()
+        masked[0, place] = model.tokenizer.mask_token_id
+        with torch.no_grad():
+            losses.append(-float(model.model(masked).logits[0, place].double().log_softmax(-1)[ids[0, place]]))
+    values = found.check("prediction").values
+    assert values["tokens"] == 6
+    assert values["cross_entropy"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert found.check("prediction").well == bool(np.mean(losses) < np.log(67))
+    long = inspect_model(model, sample="the cat sat on the mat and the dog ran home because it was cold")
+    assert long.check("prediction").values["tokens"] == 8  # every second one
+
+
+@pytest.mark.parametrize(("name", "rows"), [("gpt2", 1024), ("opt", 2048), ("bart", 64), ("llama", None)])
+def test_a_context_longer_than_the_table_of_positions_is_seen(name: str, rows: int | None) -> None:
+    net = make_specimen(name)
+    tokenizer = make_tokenizer(model_max_length=10**6)
+    found = inspect_model(load_model(net, tokenizer=tokenizer)).check("context")
+    assert found.well
+    assert found.values["table"] == rows
+    net.config.max_position_embeddings = 4096
+    found = inspect_model(load_model(net, tokenizer=tokenizer)).check("context")
+    assert found.values["length"] == 4096
+    assert found.well is (rows is None)
+    assert rows is None or f"ends after {rows} tokens" in str(found.reason)
+
+
 def test_a_sample_the_tokenizer_does_not_know_is_said_to_be_unknown(tiny: Callable[[str], Any]) -> None:
     found = inspect_model(tiny("bert"), sample="Съешь же ещё этих мягких булок")
     assert found.check("alignment").values["unknown"] > 0

@@ -228,6 +228,19 @@ def test_padding_changes_nothing(name, restored):
     assert differences.get("decoder", 0.0) < 5e-6
 
 
+def test_a_decoder_that_cannot_be_run_is_refused_and_the_encoder_is_captured(tiny):
+    torch.manual_seed(0)
+    config = transformers.FSMTConfig(
+        langs=["en", "de"], src_vocab_size=345, tgt_vocab_size=345, d_model=16, encoder_layers=2, decoder_layers=2,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
+    )
+    found = load_model(transformers.FSMTForConditionalGeneration(config), tokenizer=tiny("bart").tokenizer)
+    acts = capture_activations(found, "sea shells")
+    assert (acts.n_layers, acts.n_heads) == (2, 2)
+    with pytest.raises(ModelError, match="FSMTForConditionalGeneration does not run"):
+        capture_encoder_decoder(found, "sea", "sea shells")
+
+
 @pytest.mark.parametrize("name", ["gpt2", "bert", "t5", "mamba"])
 def test_padding_that_is_not_masked_shows(name, monkeypatch):
     from infogeo_adapters.transformers import stack

@@ -58,7 +58,7 @@ def test_the_last_layer_is_the_models_own_prediction(name: str) -> None:
     with torch.no_grad():
         logits = model.model(input_ids=torch.tensor(np.array(acts.token_ids))[None]).logits[0].double()
     expected = torch.distributions.Categorical(logits=logits).entropy().numpy()
-    np.testing.assert_allclose(profile.entropy[-1], expected, atol=5e-5)
+    np.testing.assert_allclose(profile.entropy[-1], expected, atol=1e-6)
     assert profile.predicts == LANGUAGE_MODELS[name][-1]
     assert profile.n_outcomes == VOCABULARY
     assert (profile.tokens, profile.words) == (acts.tokens, acts.words)

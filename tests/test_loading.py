@@ -21,9 +21,10 @@ torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infog
 transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
 
 import infogeo_adapters  # noqa: E402
-from infogeo.errors import ArgumentError, MissingDependencyError, ModelError  # noqa: E402
+from infogeo.errors import ArgumentError, MissingDependencyError, ModelError, TextError  # noqa: E402
 from infogeo_adapters._require import require  # noqa: E402
 from infogeo_adapters.models import bundled_path, bundled_steps  # noqa: E402
+from infogeo_adapters.transformers.capture import capture_activations  # noqa: E402
 from infogeo_adapters.transformers.loading import LanguageModel, load_model  # noqa: E402
 from infogeo_adapters.transformers.stack import quiet  # noqa: E402
 
@@ -219,6 +220,41 @@ def test_the_context_length_of_t5_is_the_tokenizers(make_tiny):
     assert load_model(model, tokenizer=tokenizer).context_length is None
     tokenizer.model_max_length = 77
     assert load_model(model, tokenizer=tokenizer).context_length == 77
+
+
+def test_the_context_length_of_mpt_is_that_of_its_table_of_biases(tiny):
+    config = transformers.MptConfig(vocab_size=345, d_model=16, n_heads=2, n_layers=1, max_seq_len=24)
+    model = load_model(transformers.MptForCausalLM(config), tokenizer=tiny("gpt2").tokenizer)
+    assert model.context_length == 24
+    with pytest.raises(TextError, match="the context of MptForCausalLM holds 24"):
+        capture_activations(model, "the old dog ran home and " * 9, attention=False)
+
+
+@pytest.mark.parametrize("by_folder", [True, False])
+def test_attention_that_a_short_text_changes_for_good_is_refused(tiny, tmp_path, by_folder):
+    tokenizer = tiny("bert").tokenizer
+    config = transformers.BigBirdConfig(
+        vocab_size=220, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, block_size=4,
+    )
+    network = transformers.BigBirdForMaskedLM(config).eval()
+    if by_folder:
+        with quiet():
+            network.save_pretrained(tmp_path)
+            tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"gives up for good.*attention_type='original_full'"):
+        load_model(tmp_path) if by_folder else load_model(network, tokenizer=tokenizer)
+    assert network.bert.attention_type == "block_sparse"
+    network.bert.set_attention_type("original_full")
+    assert capture_activations(load_model(network, tokenizer=tokenizer), "the old dog").n_heads == 2
+
+
+def test_the_source_says_the_format_that_the_weights_have_now(make_tiny):
+    network, tokenizer = make_tiny("llama")
+    model = load_model(network, tokenizer=tokenizer)
+    network.to(torch.bfloat16)
+    assert (model.source.dtype, model.current_source().dtype) == ("float32", "bfloat16")
+    assert capture_activations(model, "the old dog", attention=False).source.dtype == "bfloat16"
+    assert load_model(network, tokenizer=tokenizer).source.content_hash == model.current_source().content_hash
 
 
 def test_silence_ends_when_the_last_has_left():

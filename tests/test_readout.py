@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -280,6 +281,45 @@ def test_weights_changed_after_the_search_are_used() -> None:
     after = read_out(model, capture_activations(model, TEXT, attention=False), -1)
     assert np.abs(after - before).max() > 0.1
     np.testing.assert_allclose(after, own_log_probs(model, acts.token_ids), atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "opt", "bart"])
+def test_a_head_that_was_replaced_is_found_anew(name: str) -> None:
+    model = make_model(name) if name in LANGUAGE_MODELS else load_model(make_specimen(name), tokenizer=make_tokenizer())
+    before = find_readout(model)
+    torch.manual_seed(1)
+    width = model.model.get_output_embeddings().in_features
+    model.model.set_output_embeddings(torch.nn.Linear(width, VOCABULARY, bias=False))
+    found = find_readout(model)
+    assert found is not before
+    assert found is find_readout(model)
+    assert found._steps[-1].call is model.model.get_output_embeddings()
+    states = torch.randn(1, 5, model.model.config.hidden_size)
+    _, logits = tail_of(model.model, torch.tensor([[5, 6, 7, 8, 9]]), states)
+    torch.testing.assert_close(found.logits(states[0]).detach(), logits[0], atol=1e-5, rtol=1e-5)
+    model.model.resize_token_embeddings(VOCABULARY + 5)
+    assert find_readout(model).logits(states[0]).shape == (5, VOCABULARY + 5)
+
+
+def test_a_model_in_another_format_is_checked_again() -> None:
+    model = make_model("llama")
+    before = find_readout(model)
+    model.model.to(torch.bfloat16)
+    found = find_readout(model)
+    assert found is not before
+    assert (found.dtype, found._narrow) == ("float32", torch.bfloat16)
+    model.model.double()
+    assert find_readout(model).dtype == "float64"
+
+
+def test_log_probabilities_are_held_once(bundled: LanguageModel) -> None:
+    acts = capture_activations(bundled, "The cat sat on the mat. " * 40, attention=False)
+    read_out(bundled, acts, 1)
+    tracemalloc.start()
+    result = read_out(bundled, acts, 1, memory=1e6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < result.nbytes + 4e6, "the result and a chunk, and no second copy of the result"
 
 
 def test_reading_out_leaves_gradients_switched_on() -> None:

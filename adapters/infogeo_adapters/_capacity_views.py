@@ -266,7 +266,7 @@ def _heads(
 ) -> list[Measured]:
     from infogeo.capacity.heads import attention_capacity
     from infogeo_adapters.transformers.attention_rows import attention_of_rows
-    from infogeo_adapters.transformers.eager import ROW_SUM_TOLERANCE
+    from infogeo_adapters.transformers.eager import row_sum_tolerance
     from infogeo_adapters.transformers.stack import find_stack
 
     longest = max(len(row.ids) for row in rows)
@@ -279,7 +279,8 @@ def _heads(
     most = min(plan.attention_windows, len(whole))
     chosen = whole[np.unique(np.linspace(0, len(whole) - 1, most).round().astype(int))]
     maps = attention_of_rows(model, [rows[i] for i in chosen], block)
-    dropped = any(float(m.sum(axis=-1).min()) < 1 - ROW_SUM_TOLERANCE for m in maps)  # a sink, as in GPT-OSS
+    least = 1 - row_sum_tolerance(model.model)
+    dropped = any(float(m.sum(axis=-1).min()) < least for m in maps)  # a sink, as in GPT-OSS
     found = attention_capacity(
         maps, causal=find_stack(model.model).causal, outside=dropped, groups=stretch[chosen], level=plan.level,
         unit=plan.unit,

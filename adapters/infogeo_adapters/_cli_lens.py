@@ -24,7 +24,6 @@ TOP_K = 5
 """Outcomes told on a page, unless --top-k says how many."""
 WIDTH = 110
 """Columns up to which a table of tokens is printed; a longer text is printed place by place."""
-SHORT = {"rank_1_share": "rank_1", "step_length": "step", "entropy_p10": "p10", "entropy_p90": "p90"}
 
 
 class StageNames(click.ParamType):  # type: ignore[type-arg]
@@ -87,7 +86,8 @@ def lens(
     """Read what the model would predict after each layer, for every token of TEXT, and how sure it would be.
 
     A short text is printed token by token: the entropy of each prediction, and under it the most probable token at the
-    last place. A longer one is printed place by place, as means over its tokens. --out keeps every number.
+    last place. A longer one is printed place by place, as means over its tokens; so are --renyi and --top-p of any
+    text. --out keeps every number.
 
     \b
     Examples:
@@ -179,7 +179,7 @@ def _write(
 
 
 def _print(profile: EntropyProfile, units: EntropyUnit) -> None:
-    """Tokens as columns where they fit, else a line for each place."""
+    """Tokens as columns where they fit; a line for each place where they do not, or more than entropy is wanted."""
     from infogeo_adapters.plots.lens import shown_tokens
 
     names = [name[:16] for name in shown_tokens(profile, profile.tokens)]
@@ -194,11 +194,14 @@ def _print(profile: EntropyProfile, units: EntropyUnit) -> None:
         ]
         heads = ["layer", "stage"] if stages else ["layer"]
         print_aligned([*heads, *names], [*rows, ["predicts", *[""][: len(heads) - 1], *last]], names=len(heads))
-        return
-    from infogeo_adapters.report.lens import place_table
+        if not profile.renyi and profile.set_size is None:
+            return
+        click.echo()
+    from infogeo_adapters.report.lens import SHORT, place_cell, place_table
 
     columns, table = place_table(profile, units)
-    print_aligned([SHORT.get(name, name) for name in columns], table, names=2)
+    cells = [[place_cell(name, value) for name, value in zip(columns, row, strict=True)] for row in table]
+    print_aligned([SHORT.get(name, name) for name in columns], cells, names=2)
 
 
 def _about(profile: EntropyProfile, units: EntropyUnit) -> str:

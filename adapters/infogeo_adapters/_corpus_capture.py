@@ -102,8 +102,10 @@ def run(
         Something cannot be written, or another process writes there; the message says what is kept.
     """
     manifest = Manifest(settings=settings, model=model.name, architecture=model.source.architecture)
-    new = not folder.exists()
+    new = False
     try:
+        with writing(folder):
+            new = not folder.exists()
         manifest = _found(folder, manifest)  # a first look, so that the lock and its errors come after
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)

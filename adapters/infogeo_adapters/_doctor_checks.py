@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from itertools import groupby
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from infogeo.errors import InfogeoError
 from infogeo_adapters._doctor_patient import Patient
+from infogeo_adapters._doctor_words import grouped, kinds_in_words, numbers_in_words, sums_in_words
 from infogeo_adapters.doctor import Check, joined
+from infogeo_adapters.transformers._stage_embeddings import find_embeddings
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.readout_search import CLOSE, EXACT
+from infogeo_adapters.transformers.replay import run_noted
 from infogeo_adapters.transformers.stack import (
     Side,
     evaluating,
@@ -26,10 +28,10 @@ from infogeo_adapters.transformers.tokenizing import UNLIMITED
 if TYPE_CHECKING:
     import torch
 
-    from infogeo.activations import AttentionKind
-
 SHOWN_HASH = 16
 """Figures of the hash that the line shows; the values hold all."""
+MASKED = 12
+"""Most tokens of the sample that are masked."""
 BY_NATURE = (
     "token_embedding", "position_embedding", "rotated_query", "rotated_key",
     "cross_query", "cross_key", "cross_value", "cross_attention_output", "resid_cross",
@@ -102,10 +104,18 @@ def context(patient: Patient) -> Check:
         f"config: max_position_embeddings {positions}" if positions else "config: no limit",
         f"tokenizer: model_max_length {limit}" if 0 < limit < UNLIMITED else "tokenizer: no limit",
     ]
+    rows = _position_rows(patient)
+    reason = None
+    if rows is not None and length is not None and rows < length:
+        reason = (
+            f"the table of positions ends after {rows} tokens, so that a text of {length} cannot be run: put {rows} "
+            "into the configuration (max_position_embeddings), or into the tokenizer (model_max_length)"
+        )
     return Check(
-        name="context",
+        name="context", reason=reason,
         found=f"{'without limit' if length is None else f'{length} tokens'} ({', '.join(sources)})",
-        values={"length": length, "config": positions, "tokenizer": limit if 0 < limit < UNLIMITED else None},
+        values={"length": length, "config": positions, "tokenizer": limit if 0 < limit < UNLIMITED else None,
+                "table": rows},
     )
 
 
@@ -163,25 +173,26 @@ def head(patient: Patient) -> Check | None:
 
 
 def prediction(patient: Patient) -> Check | None:
-    """The cross-entropy of the sample beside that of chance, for models that predict the next token."""
-    if not _reads(patient) or patient.readout.predicts != "next" or patient.net.config.is_encoder_decoder:
+    """The cross-entropy of the sample, of the next token or of tokens masked in turn, beside that of chance."""
+    if not _reads(patient) or patient.net.config.is_encoder_decoder:
         return None
-    log_probs, tokens = _log_probs(patient.run.logits), patient.item.tokens
-    asked = np.flatnonzero(~tokens.special[1:])
-    if not len(asked):
+    masked = patient.readout.predicts != "next"
+    losses = _masked_losses(patient) if masked else _next_losses(patient)
+    if not len(losses):
         return None
-    loss = float(-log_probs[asked, tokens.ids[1:][asked]].mean())
-    chance = float(np.log(log_probs.shape[1]))
+    loss = float(np.mean(losses))
+    chance = float(np.log(patient.run.logits.shape[-1]))
     reason = None
     if not loss < chance:
         reason = (
-            "the sample is predicted no better than by chance: the weights are not trained, the tokenizer belongs to "
-            "another model, or the model reads another language (pass sample=)"
+            "the sample is predicted no better than by chance: the weights, or those of the head, are not trained, the "
+            "tokenizer belongs to another model, or the model reads another language (pass sample=)"
         )
+    how = f", each of {len(losses)} masked in turn" if masked else ""
     return Check(
         name="prediction", reason=reason,
-        found=f"cross-entropy of the sample {loss:.3g} nats a token, chance {chance:.3g}",
-        values={"cross_entropy": loss, "chance": chance, "tokens": len(asked)},
+        found=f"cross-entropy of the sample {loss:.3g} nats a token{how}, chance {chance:.3g}",
+        values={"cross_entropy": loss, "chance": chance, "tokens": len(losses)},
     )
 
 
@@ -204,12 +215,15 @@ def attention(patient: Patient) -> Check:
         ]
     change = float(np.abs(acts.hidden_states - plain).max() / np.abs(plain).max())
     said = [
-        which + (_kinds(kinds) if kinds else f"{len(values)} maps of {values.shape[1]} heads")
+        which + (kinds_in_words(kinds) if kinds else f"{len(values)} maps of {values.shape[1]} heads")
         for which, values, kinds in maps
     ]
     sums = np.concatenate([values.astype(np.float64).sum(axis=-1).ravel() for _, values, _ in maps])
     low, high = float(sums.min()), float(sums.max())
-    said.append(f"rows sum to {_range(low, high)}; hidden states change by {change:.2g} when it is captured")
+    said.append(
+        f"rows sum to {sums_in_words(low, high)}; hidden states change by {change:.2g} of the largest "
+        "when it is captured"
+    )
     return Check(
         name="attention", found=joined(said),
         values={
@@ -234,11 +248,11 @@ def stages(patient: Patient) -> Check:
     parallel = not there["resid_mid"] and there["attention_output"] and there["feed_forward_output"]
     natural = [stage for stage in none if stage in BY_NATURE or (stage == "resid_mid" and parallel)]
     bad = [stage for stage in none if stage not in natural]
-    partly = _grouped(
-        (f"only in blocks {_numbers(list(there[stage]))} ({next(iter(lacking[stage].values()))})", stage)
+    partly = grouped(
+        (f"only in blocks {numbers_in_words(list(there[stage]))} ({next(iter(lacking[stage].values()))})", stage)
         for stage in lacking if there[stage]
     )
-    reasons = _grouped((next(iter(lacking.get(stage, {}).values()), "no reason known"), stage) for stage in bad)
+    reasons = grouped((next(iter(lacking.get(stage, {}).values()), "no reason known"), stage) for stage in bad)
     return Check(
         name="stages",
         reason="not found: " + joined([f"{names} ({why})" for why, names in reasons.items()]) if bad else None,
@@ -336,39 +350,44 @@ def _reads(patient: Patient) -> bool:
         return False
 
 
+def _next_losses(patient: Patient) -> Any:
+    """The surprise at each token of the sample but special ones, in nats."""
+    tokens = patient.item.tokens
+    asked = np.flatnonzero(~tokens.special[1:])
+    return -_log_probs(patient.run.logits)[asked, tokens.ids[1:][asked]]
+
+
+def _masked_losses(patient: Patient) -> list[float]:
+    """The surprise at tokens of the sample, each masked while the others are shown; none if masks mean nothing."""
+    import torch
+
+    mask, tokens = patient.model.tokenizer.mask_token_id, patient.item.tokens
+    if mask is None or not type(patient.net).__name__.endswith("ForMaskedLM"):
+        return []
+    own = np.flatnonzero(~tokens.special)
+    found = []
+    for place in own[:: -(-len(own) // MASKED) or 1].tolist():
+        ids = torch.as_tensor(tokens.ids, device=patient.net.device)[None].clone()
+        ids[0, place] = mask
+        with lock_of(patient.net), evaluating(patient.net):
+            run = run_noted(patient.model, patient.stacks[patient.sides[-1]], ids)
+        found.append(float(-_log_probs(run.logits)[place, tokens.ids[place]]))
+    return found
+
+
+def _position_rows(patient: Patient) -> int | None:
+    """Tokens that the tables of positions have a row for; None where there is no table."""
+    import torch
+
+    found = []
+    for side in patient.sides:
+        path = find_embeddings(patient.net, side).paths.get("position_embedding")
+        table = None if path is None else runner(patient.net, side).get_submodule(path)
+        if isinstance(table, torch.nn.Embedding):
+            first = getattr(table, "offset", 0)  # OPT, BART and their kin leave rows free
+            found.append(table.num_embeddings - (first if isinstance(first, int) else 0))
+    return min(found, default=None)
+
+
 def _log_probs(logits: torch.Tensor) -> Any:
     return logits.double().log_softmax(dim=-1).cpu().numpy()
-
-
-def _kinds(kinds: tuple[AttentionKind, ...]) -> str:
-    """Attention maps in words, those of one kind together."""
-
-    def say(kind: AttentionKind) -> str:
-        shared = "" if kind.key_value_heads == kind.query_heads else f" on {kind.key_value_heads} key-value heads"
-        window = "" if kind.window is None else f", window of {kind.window} tokens"
-        sight = "causal" if kind.causal else "both ways"
-        sink = ", part goes to a sink" if kind.sink else ""
-        return f"{kind.query_heads} heads{shared}, {sight}{window}{sink} ({kind.implementation})"
-
-    groups: dict[str, list[int]] = {}
-    for kind in kinds:
-        groups.setdefault(say(kind), []).append(kind.block)
-    return joined([f"blocks {_numbers(numbers)}: {words}" for words, numbers in groups.items()])
-
-
-def _numbers(numbers: list[int]) -> str:
-    """Numbers with runs of neighbors shortened, such as 1-3, 5."""
-    runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
-    return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
-
-def _range(low: float, high: float) -> str:
-    return f"1 within {max(1 - low, high - 1, 0):.1g}" if low > 0.99 else f"{low:.2g} to {high:.3g}"
-
-
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Names that have one reason, together."""
-    found: dict[str, list[str]] = {}
-    for reason, name in pairs:
-        found.setdefault(reason, []).append(name)
-    return {reason: ", ".join(names) for reason, names in found.items()}

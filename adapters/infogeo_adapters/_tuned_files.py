@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infogeo.errors import ArgumentError, FormatError
-from infogeo_adapters.files import write_atomically
+from infogeo_adapters.files import check_path, write_atomically
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.model_files import first_line
 from infogeo_adapters.transformers.readout import ReadOut
@@ -44,11 +44,14 @@ def write_tensors(path: str | os.PathLike[str], kind: str, tensors: Mapping[str,
 
     Raises
     ------
+    ArgumentError
+        The path is none.
     OutputError
         The file cannot be written; one that was there is left as it was.
     """
     from safetensors.numpy import save
 
+    check_path("path", path)
     metadata = {"format": kind, "version": str(VERSION), "facts": json.dumps(facts, ensure_ascii=False)}
     return write_atomically(path, save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata))
 
@@ -67,9 +70,9 @@ def read_tensors(
     """
     from safetensors import SafetensorError, safe_open
 
-    file = Path(path)
+    file = check_path("path", path)
     if not file.is_file():
-        raise ArgumentError(f"cannot read {str(file)!r}: there is no such file; give the path of a {kind}")
+        raise ArgumentError(f"cannot read {str(file)!r}: there is no such file; give the path of an {kind}")
     try:
         with safe_open(file, framework="np") as opened:
             metadata = opened.metadata() or {}
@@ -100,9 +103,9 @@ def _check_kind(file: Path, kind: str, metadata: Mapping[str, str]) -> None:
     found = metadata.get("format")
     if found != kind:
         what = f"a {found!r}" if found else "safetensors without a format of infogeo"
-        raise FormatError(f"{file.name} is no {kind}: found {what}; give the path of a {kind}")
+        raise FormatError(f"{file.name} is no {kind}: found {what}; give the path of an {kind}")
     if metadata.get("version") != str(VERSION):
         raise FormatError(
-            f"{file.name} is of version {metadata.get('version')!r} of a {kind}, this infogeo reads version {VERSION}; "
-            "use the infogeo that wrote it, or fit a new one"
+            f"{file.name} is of version {metadata.get('version')!r} of an {kind}, this infogeo reads version "
+            f"{VERSION}; use the infogeo that wrote it, or fit a new one"
         )

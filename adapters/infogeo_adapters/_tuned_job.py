@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infogeo._checks import IntArray, check_count, check_number
+from infogeo._checks import IntArray, check_count, check_memory, check_number
 from infogeo.errors import ArgumentError, ConvergenceError, DomainError, FormatError, ModelError, TextError
 from infogeo.results import Source
 from infogeo_adapters import _tuned_training as kernels
@@ -27,7 +27,6 @@ from infogeo_adapters._tuned_streams import (
     rows_of,
     run_stream,
 )
-from infogeo_adapters.files import check_place
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.stack import evaluating
@@ -91,10 +90,11 @@ def make_job(
         )
     for name, value, low, high in (
         ("learning_rate", learning_rate, 0, math.inf), ("validation_fraction", validation_fraction, 0, 1),
-        ("memory", memory, 0, math.inf), ("tolerance", tolerance, -math.inf, 1),
+        ("tolerance", tolerance, -math.inf, 1),
     ):
         if not low < check_number(name, value) < high:
             raise ArgumentError(f"{name}: found {value}, wanted a number between {low} and {high}")
+    memory = check_memory("memory", memory)
     numbers = {
         "steps": check_count("steps", steps, 1), "batch_tokens": check_count("batch_tokens", batch_tokens, 2),
         "evaluate_every": check_count("evaluate_every", evaluate_every, 1), "seed": check_count("seed", seed, 0),
@@ -109,12 +109,12 @@ def make_job(
         "text_hash": hash_of_texts(given),
         "dtype": reader.readout.dtype, "layers": list(chosen), "window": length, **numbers,
         "learning_rate": float(learning_rate), "validation_fraction": float(validation_fraction),
-        "tolerance": float(tolerance), "memory": float(memory),
+        "tolerance": float(tolerance), "memory": memory,
     }
     return Job(
         reader=reader, source=source, facts=facts, layers=chosen, learning_rate=float(learning_rate),
         training=[row for row in rows if not held[row.text]], validation=[row for row in rows if held[row.text]],
-        tolerance=float(tolerance), memory=float(memory), steps=steps, batch_tokens=batch_tokens,
+        tolerance=float(tolerance), memory=memory, steps=steps, batch_tokens=batch_tokens,
         evaluate_every=evaluate_every, patience=patience, seed=seed,
     )
 
@@ -146,8 +146,6 @@ def run(
     progress: Callable[[int, int], object] | None = None,
 ) -> TunedLens:
     """All steps, from the checkpoint on if there is one."""
-    if checkpoint is not None:
-        check_place(checkpoint)
     training = load_state(job, checkpoint) or begin(job)
     order = plan(job, job.steps)
     while (stopped := ended_by(job, training)) is None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from infogeo._checks import FloatArray, IntArray, check_count, check_number, random_generator, sealed
+from infogeo._checks import FloatArray, IntArray, check_count, check_memory, check_number, random_generator, sealed
 from infogeo.errors import ArgumentError
 from infogeo.results import Result, Source
 from infogeo_adapters._tuned_result import TunedLens
@@ -200,9 +200,7 @@ def lens_quality(
     level = check_number("level", level)
     if not 0 < level < 1:
         raise ArgumentError(f"level: found {level}, wanted a number between 0 and 1")
-    for name, value in (("memory", memory), ("sums_memory", sums_memory)):
-        if not check_number(name, value) > 0:
-            raise ArgumentError(f"{name}: found {value}, wanted a positive number of bytes")
+    memory, sums_memory = check_memory("memory", memory), check_memory("sums_memory", sums_memory)
     generator = random_generator(rng)
     given = checked_texts(reader, texts)
     rows, length = rows_of(reader, given, window)

@@ -106,12 +106,14 @@ class TunedLens(Result):
         Raises
         ------
         ArgumentError
-            The layer has no translator.
+            The layer has no translator, or the states are no tensor.
         ShapeError
             The states have another width.
         """
         import torch
 
+        if not isinstance(states, torch.Tensor):
+            raise ArgumentError(f"states: found {type(states).__name__}, wanted a torch.Tensor; use torch.as_tensor")
         if states.ndim != 2 or states.shape[1] != self.width:
             raise ShapeError(
                 f"states: found shape {tuple(states.shape)}, wanted (n, {self.width}), the width of the model of this "
@@ -169,6 +171,8 @@ class TunedLens(Result):
 
         Raises
         ------
+        ArgumentError
+            The path is none.
         OutputError
             The file cannot be written; one that was there is left as it was.
         """

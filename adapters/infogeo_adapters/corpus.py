@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast, get_args
@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from infogeo._checks import check_count, check_flag, check_progress
 from infogeo.activations import Pooling, resolve_layer
 from infogeo.errors import ArgumentError, FormatError
 from infogeo.results import Result, Source
 from infogeo_adapters._corpus_files import check_size, read_tensors, remedy, sha256_of
 from infogeo_adapters._corpus_manifest import MANIFEST, Settings, Shard, read_manifest, tokenizer_hash
 from infogeo_adapters._corpus_text import CorpusText, OpenShard, captured_layer
+from infogeo_adapters.files import check_path
 
 if TYPE_CHECKING:
     from infogeo_adapters.transformers.forward import Overflow
     from infogeo_adapters.transformers.loading import LanguageModel
+
 
 def capture_corpus(
     model: LanguageModel,
@@ -138,14 +141,14 @@ def capture_corpus(
         raise ArgumentError(f"model: found {type(model).__name__}, wanted what load_model(...) returns")
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise ArgumentError(f"texts: found {type(texts).__name__}, wanted an iterable of str, such as a list of texts")
-    path = _path(folder)
-    for name, value in (("batch_tokens", batch_tokens), ("shard_tokens", shard_tokens)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ArgumentError(f"{name}: found {value!r}, wanted a positive whole number")
-    if not isinstance(store_text, bool):
-        raise ArgumentError(f"store_text: found {store_text!r}, wanted True or False")
+    if isinstance(texts, Set):
+        raise ArgumentError("texts: found a set, whose order is another each time; give sorted(texts)")
+    path = check_path("folder", folder)
+    batch_tokens = check_count("batch_tokens", batch_tokens, 1)
+    check_progress(progress)
     settings = _settings(
-        model, layers, pooling=pooling, dtype=dtype, shard_tokens=shard_tokens, overflow=overflow, store_text=store_text
+        model, layers, pooling=pooling, dtype=dtype, shard_tokens=check_count("shard_tokens", shard_tokens, 1),
+        overflow=overflow, store_text=check_flag("store_text", store_text),
     )
     run(model, texts, path, settings, batch_tokens=batch_tokens, progress=progress)
     return open_corpus(path)
@@ -182,7 +185,8 @@ def open_corpus(folder: str | os.PathLike[str], *, unfinished: bool = False) -> 
     ...     [text.words for text in open_corpus(folder)]
     [('The', 'cat', 'sat', '.'), ('It', 'slept', '.')]
     """
-    path = _path(folder)
+    path = check_path("folder", folder)
+    unfinished = check_flag("unfinished", unfinished)
     manifest = read_manifest(path)
     if manifest is None:
         raise ArgumentError(f"folder: {path} has no {MANIFEST}; give the folder that capture_corpus wrote")
@@ -317,6 +321,7 @@ class Corpus(Result):
         FormatError
             A shard is missing, cut short or altered; the message names it and says what to do.
         """
+        check_progress(progress)
         for done, shard in enumerate(self.shards, 1):
             path = Path(self.folder) / shard.file
             check_size(path, shard.size)
@@ -351,12 +356,6 @@ def _reopened(folder: str, unfinished: bool) -> Corpus:
     return open_corpus(folder, unfinished=unfinished)
 
 
-def _path(folder: object) -> Path:
-    if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
-        raise ArgumentError(f"folder: found {folder!r}, wanted a path")
-    return Path(os.fspath(folder))
-
-
 def _settings(
     model: LanguageModel, layers: Iterable[int] | None, *, pooling: Pooling | None, dtype: str, shard_tokens: int,
     overflow: Overflow, store_text: bool,
@@ -365,11 +364,11 @@ def _settings(
     from infogeo_adapters._corpus_capture import STORAGE
     from infogeo_adapters.transformers.stack import find_stack
 
-    if pooling not in (None, *get_args(Pooling)):
+    if pooling is not None and not (isinstance(pooling, str) and pooling in get_args(Pooling)):
         raise ArgumentError(f"pooling {pooling!r} does not exist; choose mean, first or last, or None for tokens")
-    if dtype not in STORAGE:
+    if not isinstance(dtype, str) or dtype not in STORAGE:
         raise ArgumentError(f"dtype {dtype!r} cannot be stored; choose {', '.join(STORAGE)}")
-    if overflow not in ("error", "truncate"):
+    if not isinstance(overflow, str) or overflow not in ("error", "truncate"):
         raise ArgumentError(f"overflow {overflow!r} does not exist; choose 'error' or 'truncate'")
     stack = find_stack(model.model)
     wanted = range(stack.depth + 1) if layers is None else layers

@@ -164,6 +164,14 @@ def check_graph_file(path: str | os.PathLike[str], *, format: str | None = None)
     return name
 
 
+def check_path(name: str, value: Any) -> Path:
+    """A path that is no empty one, or an ArgumentError that names the argument."""
+    found = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(found, str) or not found or "\0" in found:
+        raise ArgumentError(f"{name}: found {value!r}, wanted a path")
+    return Path(found)
+
+
 def check_place(path: str | os.PathLike[str]) -> None:
     """Raise an OutputError if :func:`write_atomically` could write no file to a path.
 

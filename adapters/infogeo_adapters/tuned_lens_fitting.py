@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 
+from infogeo._checks import check_progress
 from infogeo_adapters import _tuned_job as jobs
 from infogeo_adapters._tuned_result import TunedLens
 from infogeo_adapters._tuned_streams import Text
+from infogeo_adapters.files import check_path, check_place
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.readout import MEMORY
 
@@ -139,6 +141,9 @@ def fit_tuned_lens(
     >>> lens.layers, lens.weights.shape
     ((0, 1, 2, 3, 4, 5), (6, 160, 160))
     """
+    check_progress(progress)
+    if checkpoint is not None:
+        check_place(check_path("checkpoint", checkpoint))
     job = jobs.make_job(
         model, texts, layers=layers, window=window, steps=steps, batch_tokens=batch_tokens,
         learning_rate=learning_rate, validation_fraction=validation_fraction, evaluate_every=evaluate_every,

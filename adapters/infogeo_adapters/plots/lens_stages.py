@@ -137,7 +137,6 @@ def entropy_histogram_figure(
     found = {name: _Histograms(profile, rows, entropy, edges) for name, rows in stages.items()}
     layers = sorted({layer for one in found.values() for layer in one.shares})
     middles = [significant(float(m)) for m in (edges[:-1] + edges[1:]) / 2]
-    tallest = {layer: max(one.tallest(layer) for one in found.values()) for layer in layers}
     grid = _Panels(len(layers))
     traces, layout = [], {}
     places = []
@@ -154,11 +153,13 @@ def entropy_histogram_figure(
                                  "range": [0, float(edges[-1])], "tickfont": {"size": SMALL},
                                  "title": {"text": label(entropy_name(profile, units), None) if grid.last(k) else "",
                                            "standoff": 6, "font": {"size": SMALL}}}
-        layout[f"yaxis{end}"] = {"domain": upright, "anchor": f"x{end}", "range": [0, 1.08 * tallest[layer]],
+        layout[f"yaxis{end}"] = {"domain": upright, "anchor": f"x{end}", "range": found[stage].scale(layer),
                                  "nticks": 4, "tickformat": ".0%", "tickfont": {"size": SMALL}}
     menu = [
         {"label": label(name.replace("_", " "), None), "method": "update",
-         "args": [{"y": [one.heights(layer) for layer in layers]}, {"annotations": one.notes(layers, places)}]}
+         "args": [{"y": [one.heights(layer) for layer in layers]}, {"annotations": one.notes(layers, places)} | {
+             f"yaxis{k + 1 if k else ''}.range": one.scale(layer) for k, layer in enumerate(layers)
+         }]}
         for name, one in found.items()
     ]
     several = len(menu) > 1
@@ -187,9 +188,9 @@ class _Histograms:
         """Shares of the tokens, nothing where the stage is not."""
         return _plain(self.shares[layer]) if layer in self.shares else []
 
-    def tallest(self, layer: int) -> float:
-        """The largest share."""
-        return float(self.shares[layer].max()) if layer in self.shares else 0.0
+    def scale(self, layer: int) -> list[float]:
+        """The axis of heights."""
+        return [0.0, 1.08 * float(self.shares[layer].max()) if layer in self.shares else 1.0]
 
     def notes(self, layers: Sequence[int], places: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
         """What stands above each histogram."""

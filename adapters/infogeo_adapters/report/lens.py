@@ -21,7 +21,7 @@ from infogeo_adapters.plots import (
     lens_figure,
     prediction_path_figure,
 )
-from infogeo_adapters.plots.lens import check_units, divergence_scale
+from infogeo_adapters.plots.lens import check_units, divergence_scale, row_names
 from infogeo_adapters.plots.lens_stages import path_over_geodesic
 from infogeo_adapters.plots.style import capital, plural, readable, shorten, visible
 from infogeo_adapters.plots.tokens import byte_level
@@ -31,6 +31,8 @@ from infogeo_adapters.report.folder import whole_folder
 from infogeo_adapters.report.sections import Figure, Section, Table, page_number
 from infogeo_adapters.tables import write_table
 
+SHORT = {"rank_1_share": "rank_1", "step_length": "step", "entropy_p10": "p10", "entropy_p90": "p90"}
+"""Shorter names of columns."""
 TALL = 900
 """Pixels after which a figure scrolls in a box of its own."""
 
@@ -47,15 +49,19 @@ BANDS = (
     "Over all tokens of the text, special tokens among them. A band that narrows says that tokens become alike, not "
     "that the model becomes right."
 )
-HISTOGRAMS = "A mean can hide two groups of tokens, such as beginnings and ends of words; a histogram does not."
+HISTOGRAMS = (
+    "A mean can hide two groups of tokens, such as beginnings and ends of words; a histogram does not. Heights are "
+    "shares of the tokens, on a scale of its own in each panel; the axis of entropy is the same in all."
+)
 PATH = (
     "Each prediction is a point on the simplex, and from layer to layer it moves by a Fisher–Rao distance, at most π. "
     "The path adds these up; the geodesic is the straight way from the first to the last point. A quotient near one is "
     "a prediction that is refined steadily, a large one a prediction that turns back."
 )
 TABLE = (
-    "Means over tokens; p10 and p90 are quantiles. Perplexity is the exponential of the mean surprise at the true "
-    "token, rank 1 share the part of the tokens that are predicted right, step length a Fisher–Rao distance."
+    "A tenth of the tokens has an entropy below p10, a tenth one above p90. KL to final is the divergence from the "
+    "final prediction, cross entropy the surprise at the true token, perplexity its exponential; rank 1 is the share "
+    "of the tokens that are predicted right, step the Fisher–Rao distance from the state before."
 )
 PROVENANCE = "The files hold every number of this page. Entropies and divergences in them are in nats."
 
@@ -208,9 +214,9 @@ def _course(profile: EntropyProfile, units: EntropyUnit) -> list[str]:
         change = np.diff(entropy)
         most = int(np.argmin(change))
         found.append(
-            f"The mean entropy goes from {entropy[0]:.3g} at the first place to {entropy[-1]:.3g} {unit} at the last"
-            + (f"; it falls most to layer {int(profile.row_layers[most + 1])}, by {-change[most]:.3g}." if
-               change[most] < 0 else "; it falls nowhere.")
+            f"The mean entropy goes from {entropy[0]:.3g} {_at(profile, 0)} to {entropy[-1]:.3g} {unit} "
+            f"{_at(profile, -1)}" + (f"; it falls most from {_name(profile, most)} to {_name(profile, most + 1)}, by "
+                                     f"{-change[most]:.3g}." if change[most] < 0 else "; it falls nowhere.")
         )
     true = profile.target_ids >= 0
     if true.any():
@@ -219,10 +225,20 @@ def _course(profile: EntropyProfile, units: EntropyUnit) -> list[str]:
         name = "next" if profile.predicts == "next" else "true"
         found.append(
             f"The {name} token is the most probable one for {_percent(right[-1])} of "
-            f"{plural(int(true.sum()), 'token')} at the last place, {_percent(right[0])} at the first"
+            f"{plural(int(true.sum()), 'token')} {_at(profile, -1)}, for {_percent(right[0])} {_at(profile, 0)}"
             + (f"; the perplexity goes from {loss[0]:.3g} to {loss[-1]:.3g}." if profile.predicts == "next" else ".")
         )
     return found
+
+
+def _name(profile: EntropyProfile, row: int) -> str:
+    """A row in words."""
+    return row_names(profile)[row] if profile.row_stages[row] != "resid_post" else f"layer {profile.row_layers[row]}"
+
+
+def _at(profile: EntropyProfile, row: int) -> str:
+    stage = profile.row_stages[row]
+    return "at the embedding" if stage == "embedding" else f"after {_name(profile, row)}"
 
 
 def _travel(profile: EntropyProfile) -> list[str]:
@@ -239,9 +255,11 @@ def _travel(profile: EntropyProfile) -> list[str]:
 
 def _table(profile: EntropyProfile, units: EntropyUnit) -> Table:
     columns, rows = place_table(profile, units)
-    heads = [{"name": name.replace("_", " "), "number": name != "stage"} for name in columns]
-    return Table("Means over tokens", heads, [
-        [str(cell).replace("_", " ") if name == "stage" else page_number("–" if cell is None else _figure(cell))
+    heads = [{"name": SHORT.get(name, name).replace("_", " "), "number": name != "stage"} for name in columns]
+    _, unit = divergence_scale(units)
+    in_units = f"entropies as shares of log {profile.n_outcomes:,}, the rest in nats" if units == "normalized" else unit
+    return Table(f"Means over tokens ({in_units})", heads, [
+        [str(cell).replace("_", " ") if name == "stage" else page_number(place_cell(name, cell))
          for name, cell in zip(columns, row, strict=True)]
         for row in rows
     ], kind="close")
@@ -250,25 +268,36 @@ def _table(profile: EntropyProfile, units: EntropyUnit) -> Table:
 def place_table(profile: EntropyProfile, units: EntropyUnit) -> tuple[list[str], list[list[Any]]]:
     """Means over tokens, a line for each place, in the units asked for: columns and lines.
 
-    With the perplexity, where predictions are of the next token; of a token that the model sees there is none.
+    With Rényi entropies and the size of the top-p set where the profile has them, and the perplexity where predictions
+    are of the next token; of a token that the model sees there is none.
     """
     scale, _ = divergence_scale(units)
     share = float(np.log(profile.n_outcomes)) if units == "normalized" else 1 / scale
     names, lines = profile.by_row()
     factors = {"kl_to_final": scale, "cross_entropy": scale}
-    columns: list[str] = []
-    table: list[list[Any]] = [[] for _ in lines]
+    found: dict[str, list[Any]] = {}
     for place, name in enumerate(names):
         factor = 1 / share if name.startswith("entropy") else factors.get(name, 1.0)
-        columns.append(name)
-        for line, row in zip(lines, table, strict=True):
-            value = line[place]
-            row.append(value * factor if isinstance(value, float) else value)
+        values = [line[place] for line in lines]
+        found[name] = [value * factor if isinstance(value, float) else value for value in values]
+        if name == "entropy_p90":
+            found |= {f"renyi_{order:g}": (h.mean(axis=1) / share).tolist() for order, h in profile.renyi.items()}
+            if profile.set_size is not None:
+                found[f"set_size_{profile.top_p:g}"] = profile.set_size.mean(axis=1).tolist()
         if name == "cross_entropy" and profile.predicts == "next":
-            columns.append("perplexity")
-            for line, row in zip(lines, table, strict=True):
-                row.append(None if line[place] is None else float(np.exp(line[place])))
-    return columns, table
+            found["perplexity"] = [None if value is None else float(np.exp(value)) for value in values]
+    return [*found], [list(row) for row in zip(*found.values(), strict=True)]
+
+
+def place_cell(name: str, value: Any) -> str:
+    """A cell of the table of places as it is shown: three decimals, so that a column can be read downwards."""
+    if value is None:
+        return "–"
+    if name == "rank_1_share":
+        return f"{100 * value:.1f}%"
+    if name == "perplexity" or name.startswith("set_size"):
+        return f"{value:,.1f}" if value < 1e6 else f"{value:.1e}"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _provenance(profile: EntropyProfile, files: Sequence[Exported]) -> Section:
@@ -287,10 +316,6 @@ def _provenance(profile: EntropyProfile, files: Sequence[Exported]) -> Section:
         findings=tuple(f"{f.name}: {f.what}" for f in files if not f.written),
         tables=(Table("How this was made", (), rows, kind="provenance"),), files=tuple(f for f in files if f.written),
     )
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _percent(share: float) -> str:

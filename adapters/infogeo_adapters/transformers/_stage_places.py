@@ -14,18 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from infogeo_adapters.transformers._stage_search import for_search
 from infogeo_adapters.transformers._stage_watch import Call, Watch, plain_attention, watched
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.parts import PROJECTIONS, BlockParts, Projection, find_parts
 from infogeo_adapters.transformers.stack import (
     PROBE,
     Side,
+    Stack,
     encoded,
     evaluating,
     find_stack,
-    for_search,
     padded_probe,
-    rounding,
     run_model,
     runner,
 )
@@ -91,9 +91,9 @@ def find_places(model: PreTrainedModel, side: Side | None = None) -> tuple[Block
         known = _found.setdefault(model, {})
         if stack.side not in known:
             parts = find_parts(model, side)
-            net = for_search(model)
+            net, tolerance = for_search(model, stack)
             with evaluating(net):
-                known[stack.side] = tuple(_trace(net, stack.side, parts))
+                known[stack.side] = tuple(_trace(net, stack, parts, 10 * tolerance))
         return known[stack.side]
 
 
@@ -140,11 +140,13 @@ class _Pass:
         return next((s.tensor for s in self.seen.values() if place in s.places), None)
 
 
-def _trace(model: PreTrainedModel, side: Side | None, parts: Sequence[BlockParts]) -> list[BlockPlaces]:
+def _trace(
+    model: PreTrainedModel, stack: Stack, parts: Sequence[BlockParts], tolerance: float
+) -> list[BlockPlaces]:
     """Run a few tokens, each block cut off from the one before, and look at each block as it ends."""
     import torch
 
-    part, stack = runner(model, side), find_stack(model, side)
+    part = runner(model, stack.side)
     ids = padded_probe(model)[0][1:]
     found: list[BlockPlaces] = []
     running: list[_Pass] = []
@@ -165,12 +167,12 @@ def _trace(model: PreTrainedModel, side: Side | None, parts: Sequence[BlockParts
 
     def leave(block: int, y: torch.Tensor) -> None:
         if block <= stack.depth:
-            found.append(_Block(running.pop(), y, parts[block - 1], matrices, 10 * rounding(model)).places())
+            found.append(_Block(running.pop(), y, parts[block - 1], matrices, tolerance).places())
 
     blocks = {f"{stack.path}.{name}" for name, _ in part.get_submodule(stack.path).named_children()}
     paths = [name for name, _ in part.get_submodule(stack.path).named_modules(prefix=stack.path)]
     inner = [name for name in paths if name != stack.path and name not in blocks]
-    more = encoded(model, ids[:, :PROBE], torch.ones_like(ids[:, :PROBE])) if side == "decoder" else {}
+    more = encoded(model, ids[:, :PROBE], torch.ones_like(ids[:, :PROBE])) if stack.side == "decoder" else {}
     watch = Watch(enter=enter, leave=leave, given=given, made=made)
     with watched(part, stack, inner, watch), torch.enable_grad(), plain_attention():
         run_model(part, ids, torch.ones_like(ids), **more)

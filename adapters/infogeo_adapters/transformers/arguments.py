@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from infogeo.errors import ArgumentError, TextError
 from infogeo_adapters.transformers.alignment import Words
@@ -21,7 +22,7 @@ def check_capture(model: object, overflow: object, batch_tokens: object) -> None
     check_model(model)
     if overflow not in ("error", "truncate"):
         raise ArgumentError(f"overflow {overflow!r} does not exist; choose 'error' or 'truncate'")
-    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
+    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, SupportsIndex) or index(batch_tokens) < 1:
         raise ArgumentError(f"batch_tokens: found {batch_tokens!r}, wanted a positive whole number")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from infogeo.activations import AttentionKind
 from infogeo.errors import ArgumentError, ModelError
@@ -205,13 +206,13 @@ def _wanted(
         return frozenset(having)
     wanted = list(blocks)
     for block in wanted:
-        if isinstance(block, bool) or not isinstance(block, int) or not 1 <= block <= stack.depth:
+        if isinstance(block, bool) or not isinstance(block, SupportsIndex) or not 1 <= index(block) <= stack.depth:
             raise ArgumentError(f"blocks: found {block!r}, wanted whole numbers from 1 to {stack.depth}")
         if block not in having:
             raise ModelError(
                 f"block {block} of {type(model).__name__} has no attention; blocks that have it: {sorted(having)}"
             )
-    return frozenset(wanted)
+    return frozenset(map(index, wanted))
 
 
 def _check_maps(model: PreTrainedModel, kind: AttentionKind, maps: torch.Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from infogeo._checks import check_count
 from infogeo.activations import EncoderDecoderActivations, LayerActivations, Pooling
 from infogeo.errors import ArgumentError, TextError
 from infogeo_adapters.models import background_text
@@ -64,7 +65,8 @@ def capture_activations(
     of equal length in one batch. A text gives the same numbers alone and in a batch, to rounding.
 
     Captures of one model are serial: threads may share a model, and each batch waits until no other runs on it, since
-    mode, hooks and attention are set on the model itself. Calls of the model outside infogeo do not wait.
+    mode, hooks and attention are set on the model itself. Calls of the model outside infogeo do not wait, and are not
+    recorded. An autocast of the caller's is left out: the model computes in the format of its weights.
 
     Parameters
     ----------
@@ -105,10 +107,11 @@ def capture_activations(
 
     Notes
     -----
-    A text of T tokens takes :math:`4 (L + 1) T d` bytes for hidden states and :math:`4 L H T^2` for attention, and the
-    second twice while it is captured: 12 blocks of 12 heads need 0.6 GB for 1024 tokens, and 1.2 GB meanwhile. All that
-    is memory of the host; where the model runs there is one block's map at a time. A batch needs it for all its texts,
-    so lower ``batch_tokens`` for long texts, or go without attention.
+    A text of T tokens takes :math:`4 (L + 1) T d` bytes for hidden states and :math:`4 L H T^2` for attention, and
+    while it is captured the first up to three times and the second twice: the attention of 12 blocks of 12 heads needs
+    0.6 GB for 1024 tokens, and 1.2 GB meanwhile. All that is memory of the host; where the model runs there are the
+    hidden states once and one block's map at a time. A batch needs it for all its texts, so lower ``batch_tokens`` for
+    long texts, or go without attention.
 
     The result always has all layers, so that an index is a layer;
     :func:`~infogeo_adapters.corpus.capture_corpus` keeps chosen ones.
@@ -275,7 +278,7 @@ def split_into_windows(model: LanguageModel, text: str, *, max_tokens: int | Non
     TextError
         The text is empty, or one word alone is longer than a window.
     ArgumentError
-        ``max_tokens`` is not positive or beyond the context.
+        ``max_tokens`` is no whole number, not positive, or beyond the context.
 
     Examples
     --------
@@ -286,7 +289,7 @@ def split_into_windows(model: LanguageModel, text: str, *, max_tokens: int | Non
     check_model(model)
     check_text(text)
     context = model.context_length
-    limit = context if max_tokens is None else max_tokens
+    limit = context if max_tokens is None else check_count("max_tokens", max_tokens)
     if limit is None:
         return [text.strip()]
     if limit < 1 or (context is not None and limit > context):

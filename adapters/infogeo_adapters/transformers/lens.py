@@ -28,7 +28,7 @@ from infogeo_adapters.transformers.lens_plan import (
 )
 from infogeo_adapters.transformers.lens_statistics import Found, Wanted, statistics_of
 from infogeo_adapters.transformers.loading import LanguageModel
-from infogeo_adapters.transformers.readout import MEMORY, ReadOut, UserReadOut, readout_for
+from infogeo_adapters.transformers.readout import MEMORY, ReadOut, UserReadOut, find_readout, readout_for
 
 if TYPE_CHECKING:
     import torch
@@ -131,17 +131,23 @@ def logit_lens(
     ModelError
         The model has no head, its read-out cannot be found, or no block has a stage that is asked for.
     ArgumentError
-        The activations are another model's, or an argument has no such value.
+        The activations are another model's, or an argument has no such value. All but ``top_k`` beyond the number of
+        outcomes is found before a text is run.
     TextError
         A text is empty or too long for the model.
     DomainError
-        A logit is NaN or infinite.
+        A logit is NaN or plus infinity, or all of a row are minus infinity.
 
     Notes
     -----
+    A logit of minus infinity, as a read-out of one's own may give, rules its outcome out: it has probability zero, the
+    Rényi entropy of order 0 does not count it, and a divergence to a prediction that rules out what the row's does not
+    is infinite.
+
     For R rows, T tokens and V outcomes the limit is the matrix product, 2 R T V d operations. Logits are made for as
     many tokens at a time as fit ``memory``, at least one: the peak is the larger of ``memory`` and 4 R V bytes (in
-    float32), and 4 MB of work space, whatever T is; ``top_p`` takes some 16 bytes more for each logit of a tile.
+    float32; twice that with ``used_only``), and 4 MB of work space, whatever T is; ``top_p`` takes some 16 bytes more
+    for each logit of a tile.
 
     References
     ----------
@@ -179,8 +185,6 @@ def _captured(
     if not isinstance(texts[0], str):
         yield from enumerate(texts)
         return
-    if not isinstance(model, LanguageModel):
-        raise ArgumentError(f"model: found {type(model).__name__}, wanted what load_model(...) returns")
     two_stacks = model.kind == "encoder-decoder"
     if two_stacks and targets is None:
         raise ArgumentError(
@@ -229,7 +233,11 @@ class _Reader:
     """Reads out one text after another with the same model and plan."""
 
     def __init__(self, model: LanguageModel, plan: Plan, readout: ReadOut | UserReadOut | None) -> None:
+        if not isinstance(model, LanguageModel):
+            raise ArgumentError(f"model: found {type(model).__name__}, wanted what load_model(...) returns")
         self.model, self.plan, self.readout = model, plan, readout
+        if readout is None or not isinstance(readout, ReadOut):
+            find_readout(model, readout=readout)  # so that its errors come before a text is run
         if plan.lens is not None:
             plan.lens.check(model)
         self.used: IntArray | None = None
@@ -297,7 +305,7 @@ class _Reader:
 
         plan, tokens, rows = self.plan, len(targets), len(places)
         number = getattr(torch, dtype)
-        columns = project(self._states(places, slice(0, 1), number)).shape[1]
+        columns = project(self._states(places[:1], slice(0, 1), number)).shape[1]
         used = None if self.used is None else self.used[self.used < columns]
         outcomes = columns if used is None else len(used)
         if plan.top_k > outcomes:
@@ -307,24 +315,27 @@ class _Reader:
         known = (targets >= 0) & (targets < columns)
         true = np.where(known, position[np.where(known, targets, 0)], -1)
         wanted = Wanted(
-            states=sum(place.stage in STATES for place in places), compare=plan.compare, renyi=plan.renyi,
-            top_p=plan.top_p, top_k=plan.top_k,
+            states=sum(place.stage in STATES for place in places),
+            path=sum(place.stage in STATES for place in places if place.shown), compare=plan.compare,
+            renyi=plan.renyi, top_p=plan.top_p, top_k=plan.top_k,
         )
-        at_once = max(1, int(plan.memory // (rows * columns * number.itemsize)))
+        held = columns + (0 if used is None else outcomes)
+        at_once = max(1, int(plan.memory // (rows * held * number.itemsize)))
         parts = []
         for start in range(0, tokens, at_once):
             here = slice(start, min(start + at_once, tokens))
             logits = project(self._states(places, here, number))
             if used is not None:
                 logits = logits[:, torch.as_tensor(used, device=logits.device)]
+            logits = logits.to(number).contiguous()  # which those of a model are
             part = statistics_of(logits.view(-1, rows, outcomes), true[here].tolist(), wanted)
             del logits  # before the next are made
             if not part.finite.all():
                 row, token = np.argwhere(~part.finite)[0]
                 raise DomainError(
                     f"read-out: the logits of token {start + token} at layer {places[row].layer} "
-                    f"({places[row].stage}) hold NaN or infinity; the weights of the head or the number format are at "
-                    "fault"
+                    f"({places[row].stage}) hold NaN or plus infinity, or leave no outcome; the weights of the head or "
+                    "the number format are at fault"
                 )
             parts.append(part)
         return parts, outcomes, used

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-
-from infogeo._checks import check_count
+from infogeo._checks import check_count, check_flag, check_memory, check_number
 from infogeo.activations import EncoderDecoderActivations, LayerActivations
 from infogeo.errors import ArgumentError, TextError
 from infogeo.stages import StageActivations
@@ -62,27 +60,15 @@ class Plan:
 
 
 def make_plan(
-    stages: Any, lens: Any, *, compare: bool, renyi: Any, top_p: Any, top_k: int, used_only: bool, memory: float
+    stages: Any, lens: Any, *, compare: Any, renyi: Any, top_p: Any, top_k: Any, used_only: Any, memory: Any
 ) -> Plan:
     """The arguments of :func:`~infogeo_adapters.logit_lens`, or an ArgumentError for what has no such value."""
-    names = (stages,) if isinstance(stages, str) else tuple(stages)
-    wrong = [name for name in names if name not in LENS_STAGES]
-    if wrong or not names:
-        found = repr(wrong[0]) if wrong else "none"
-        raise ArgumentError(f"stages: found {found}, wanted one or more of {', '.join(LENS_STAGES)}")
-    orders = []
-    for order in np.atleast_1d(np.asarray(renyi, dtype=np.float64)):
-        if not order >= 0:
-            raise ArgumentError(f"renyi: found the order {order}, wanted 0 to infinity")
-        orders.append(float(order))
-    if top_p is not None and not 0 < top_p <= 1:
+    if top_p is not None and not 0 < check_number("top_p", top_p) <= 1:
         raise ArgumentError(f"top_p: found {top_p}, wanted a probability above 0 and at most 1")
-    if not memory > 0:
-        raise ArgumentError(f"memory: found {memory}, wanted a positive number of bytes")
     plan = Plan(
-        stages=tuple(dict.fromkeys(names)), lens=lens, compare=bool(compare), renyi=tuple(dict.fromkeys(orders)),
-        top_p=None if top_p is None else float(top_p), top_k=check_count("top_k", top_k, 1), used_only=used_only,
-        memory=memory,
+        stages=_stages(stages), lens=lens, compare=check_flag("compare", compare), renyi=_orders(renyi),
+        top_p=None if top_p is None else float(top_p), top_k=check_count("top_k", top_k, 1),
+        used_only=check_flag("used_only", used_only), memory=check_memory("memory", memory),
     )
     if lens is not None:
         if not (callable(getattr(lens, "translate", None)) and callable(getattr(lens, "check", None))):
@@ -95,6 +81,28 @@ def make_plan(
                 "use stages='resid_post', or no lens"
             )
     return plan
+
+
+def _stages(stages: Any) -> tuple[str, ...]:
+    """Names of stages, each once."""
+    if not isinstance(stages, Iterable):
+        raise ArgumentError(f"stages: found {stages!r}, wanted one or more of {', '.join(LENS_STAGES)}")
+    names = (stages,) if isinstance(stages, str) else tuple(stages)
+    wrong = [name for name in names if not isinstance(name, str) or name not in LENS_STAGES]
+    if wrong or not names:
+        found = repr(wrong[0]) if wrong else "none"
+        raise ArgumentError(f"stages: found {found}, wanted one or more of {', '.join(LENS_STAGES)}")
+    return tuple(dict.fromkeys(str(name) for name in names))
+
+
+def _orders(renyi: Any) -> tuple[float, ...]:
+    """Orders of Rényi entropies, each once."""
+    several = isinstance(renyi, Iterable) and not isinstance(renyi, str | bytes) and getattr(renyi, "ndim", 1) != 0
+    orders = [check_number("renyi", order) for order in (renyi if several else [renyi])]
+    for order in orders:
+        if order < 0:
+            raise ArgumentError(f"renyi: found the order {order}, wanted 0 to infinity")
+    return tuple(dict.fromkeys(orders))
 
 
 def several(text: Any) -> Sequence[Any]:

@@ -12,7 +12,9 @@ times vocabulary is ever held, and each logit is read from memory twice. For one
    Fisher–Rao distance is :math:`4 \arcsin(\tfrac12 \|\sqrt p - \sqrt{p'}\|)`, which keeps its digits for predictions
    that are nearly equal, where :math:`2 \arccos \sum \sqrt{p p'}` loses half of them.
 
-Sums over a tile are pairwise sums in the format of the logits; tiles are added up in float64.
+Sums over a tile are pairwise sums in the format of the logits; tiles are added up in float64. A logit of minus infinity
+rules an outcome out: its probability is zero, and a divergence to a prediction that rules out what the other does not
+is infinite. A tile with such logits is summed once more with a mask.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ TILE = 2**17
 RUN = 64
 """Outcomes whose maximum is taken first when the most probable ones are looked for."""
 
-NEAR_ONE = 0.05
+NEAR_ONE = 0.15
 """Orders this close to one have their Rényi entropy computed from differences to Shannon's."""
 
 MOST_EXPONENT = 80.0
@@ -48,6 +50,8 @@ class Wanted:
 
     states: int
     """How many rows, the first ones, are states of the residual stream; the last of them is the final prediction."""
+    path: int | None = None
+    """How many of the states, the first ones, the path goes through; None for all."""
     compare: bool = True
     """Divergences to the final and the next state, and Fisher–Rao distances."""
     renyi: tuple[float, ...] = ()
@@ -73,7 +77,7 @@ class Found:
     renyi: dict[float, FloatArray] = field(default_factory=dict)
     set_size: NDArray[np.int64] | None = None
     finite: NDArray[np.bool_]
-    """False where a logit is NaN or infinite."""
+    """False where a logit is NaN or plus infinity, or all are minus infinity."""
 
 
 def statistics_of(logits: torch.Tensor, targets: Sequence[int], wanted: Wanted) -> Found:
@@ -142,14 +146,20 @@ class _Work:
         sums = _Sums()
         for block in blocks:
             self._sums(z[..., block], top, own, sums)
+        if not bool(sums["own"].isfinite().all()):
+            sums = _Sums()
+            for block in blocks:
+                self._sums(z[..., block], top, own, sums, ruled_out=True)
         mass = sums["mass"]
         log_mass = mass.log()
         log_sum = top[..., 0].double() + log_mass
         steps = _Sums()
         if wanted.compare and wanted.states > 1:
-            half = (log_sum / -2).to(z.dtype)[:, : wanted.states, None]
+            half = log_sum[:, : wanted.states] / -2
+            rounded = half.to(z.dtype)
             for block in blocks:
-                self._distances(z[:, : wanted.states, block], half, steps)
+                self._distances(z[:, : wanted.states, block], rounded[..., None], steps)
+            self._unround(steps, (half - rounded.double()).exp())
         found = self._finished(sums, steps, mass, log_mass)
         there = (true >= 0)[:, None]
         top_log = top_values.double() - log_sum[..., None]
@@ -160,11 +170,13 @@ class _Work:
             "renyi": {order: self._renyi(order, sums, mass, log_mass) for order in wanted.renyi},
         }
         if wanted.top_p is not None:
-            found["set_size"] = _set_sizes(z, log_sum, wanted.top_p)
+            found["set_size"] = _set_sizes(z, top, wanted.top_p)
         return found
 
-    def _sums(self, z: torch.Tensor, top: torch.Tensor, own: torch.Tensor, sums: _Sums) -> None:
-        """Add up what needs no normalizer, over the outcomes of one tile."""
+    def _sums(
+        self, z: torch.Tensor, top: torch.Tensor, own: torch.Tensor, sums: _Sums, *, ruled_out: bool = False
+    ) -> None:
+        """Add up what needs no normalizer, over the outcomes of one tile; ``ruled_out`` if some have no probability."""
         import torch
 
         wanted, states = self.wanted, self.wanted.states
@@ -172,10 +184,18 @@ class _Work:
         u = torch.sub(z, top, out=self._array(0, z))
         e = torch.exp(u, out=self._array(1, z))
         sums.add("mass", e.sum(-1))
+        gone = u == -torch.inf if ruled_out else None
+        if gone is not None:
+            u.masked_fill_(gone, 0)  # so that e u is zero there
+            sums.add("possible", (~gone).sum(-1))
         if wanted.compare:
-            sums.add("final", torch.mul(e, u[:, states - 1 : states], out=self._array(2, z)).sum(-1))
-            ahead = e[:, : states - 1]
-            sums.add("next", torch.mul(ahead, u[:, 1:states], out=self._array(2, ahead)).sum(-1))
+            for name, rows, other in (
+                ("final", slice(None), slice(states - 1, states)), ("next", slice(0, states - 1), slice(1, states))
+            ):
+                cross = torch.mul(e[:, rows], u[:, other], out=self._array(2, e[:, rows]))
+                if gone is not None:
+                    cross.masked_fill_(gone[:, other] & ~gone[:, rows], -torch.inf)
+                sums.add(name, cross.sum(-1))
         for order in wanted.renyi:
             if order not in (0.0, 1.0, np.inf):
                 power = torch.mul(u, order - 1 if _near_one(order) else order, out=self._array(2, z))
@@ -183,18 +203,40 @@ class _Work:
                     power.clamp_(max=MOST_EXPONENT).expm1_().mul_(e)
                 else:
                     power.exp_()
+                    if gone is not None:
+                        power.masked_fill_(gone, 0)
                 sums.add(f"power {order}", power.sum(-1))
         sums.add("own", u.mul_(e).sum(-1))  # in place, and so last
 
     def _distances(self, z: torch.Tensor, half: torch.Tensor, steps: _Sums) -> None:
-        """Add up squared distances of the roots, from state to state and from the first to the last."""
+        """Add up squared distances of the roots, from state to state and from the first to the last of the path."""
         import torch
 
         root = torch.add(half, z, alpha=0.5, out=self._array(0, z)).exp_()
+        last = self._path
+        if last:
+            whole = root[:, last - 1] - root[:, 0]
+            steps.add("whole", whole.mul_(whole).sum(-1))
         step = torch.sub(root[:, 1:], root[:, :-1], out=self._array(1, root[:, 1:]))
         steps.add("steps", step.mul_(step).sum(-1))
-        whole = root[:, -1] - root[:, 0]
-        steps.add("whole", whole.mul_(whole).sum(-1))
+
+    def _unround(self, steps: _Sums, factors: torch.Tensor) -> None:
+        r"""Take back that the normalizers of the roots were rounded, which would move predictions apart.
+
+        The roots are r = sqrt p / c with known factors c (g, S), so that :math:`\sum r^2 = 1 / c^2` and
+        :math:`\|c r - c' r'\|^2 = c c' \|r - r'\|^2 - (c - c')^2 / (c c')`.
+        """
+
+        def true(name: str, c: torch.Tensor, d: torch.Tensor) -> None:
+            steps[name] = (c * d * steps[name] - (c - d).square() / (c * d)).clamp_min(0)
+
+        true("steps", factors[:, 1:], factors[:, :-1])
+        if self._path:
+            true("whole", factors[:, self._path - 1], factors[:, 0])
+
+    @property
+    def _path(self) -> int:
+        return self.wanted.states if self.wanted.path is None else self.wanted.path
 
     def _finished(
         self, sums: _Sums, steps: _Sums, mass: torch.Tensor, log_mass: torch.Tensor
@@ -212,7 +254,8 @@ class _Work:
             to_next[:, before] = log_mass[:, 1:states] - sums["next"] / mass[:, before] - entropy[:, before]
             if states > 1:
                 step[:, 1:states] = _arc(steps["steps"])
-            whole = _arc(steps["whole"]) if states > 1 else torch.zeros_like(whole)
+            if self._path:
+                whole = _arc(steps["whole"]) if states > 1 else torch.zeros_like(whole)
         return {
             "entropy": entropy, "kl_to_final": to_final, "kl_to_next": to_next, "step_length": step,
             "geodesic_length": whole,
@@ -223,7 +266,8 @@ class _Work:
         import torch
 
         if order == 0:
-            return torch.full_like(mass, float(np.log(self.outcomes)))
+            possible = sums["possible"] if "possible" in sums else torch.full_like(mass, self.outcomes)
+            return possible.log()
         if order == 1:
             return log_mass - sums["own"] / mass
         if order == np.inf:
@@ -243,6 +287,12 @@ class _Sums:
 
     def add(self, name: str, value: torch.Tensor) -> None:
         self._parts.setdefault(name, []).append(value)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._parts
+
+    def __setitem__(self, name: str, value: torch.Tensor) -> None:
+        self._parts[name] = [value]
 
     def __getitem__(self, name: str) -> torch.Tensor:
         import torch
@@ -279,14 +329,16 @@ def _largest(z: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return values, torch.gather(places, 2, at)
 
 
-def _set_sizes(z: torch.Tensor, log_sum: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Fewest outcomes of each row (g, R, V) whose probabilities sum to at least ``top_p``."""
+def _set_sizes(z: torch.Tensor, top: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Fewest outcomes of each row (g, R, V) whose probabilities sum to at least ``top_p``, all possible ones for 1."""
     import torch
 
-    p = (z - log_sum[..., None].to(z.dtype)).exp_()
-    ordered = torch.from_numpy(np.sort(p.cpu().numpy(), axis=-1)).flip(-1) if p.device.type == "cpu" else (
-        p.sort(dim=-1, descending=True).values
+    if top_p == 1:
+        return (z > -torch.inf).sum(-1)
+    e = (z - top).exp_()
+    ordered = torch.from_numpy(np.sort(e.cpu().numpy(), axis=-1)).flip(-1) if e.device.type == "cpu" else (
+        e.sort(dim=-1, descending=True).values
     )
     sums = ordered.double().cumsum_(-1)
-    sizes = (sums < top_p).sum(-1) + 1
+    sizes = (sums < top_p * sums[..., -1:]).sum(-1) + 1
     return sizes.clamp_max(z.shape[-1])

@@ -220,8 +220,8 @@ def load_model(
         _check_object(model, tokenizer, dtype=dtype, device=device, revision=revision)
         loaded, name = model, model.config.name_or_path or type(model).__name__
         check_format(loaded.config, loaded.dtype, name)
-        check_sparse(loaded.config, name)
         hashed, options = _hash_state(model), {}
+    check_sparse(loaded, name)
     check_finite(loaded, name)
     method = getattr(loaded, "quantization_method", None)
     if method is not None:
@@ -250,7 +250,6 @@ def _from_folder(folder: Path, *, dtype: torch.dtype, allow_pickle: bool) -> tup
     weights, pickled = weight_files(folder, allow_pickle=allow_pickle)
     config = _config(folder, settings)
     check_format(config, dtype, str(folder))
-    check_sparse(config, str(folder))
     auto = _auto_class(config, settings)
     try:
         with quiet(), warnings.catch_warnings() if pickled else contextlib.nullcontext():

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from infogeo.capacity.results import Part
 from infogeo.errors import ModelError
 from infogeo_adapters.transformers._stage_heads import NOTHING, PROJECTIONS, Leaf, Projection, find_projections
+from infogeo_adapters.transformers._stage_search import for_search
 from infogeo_adapters.transformers._stage_watch import (
     Call,
     Watch,
@@ -36,9 +37,7 @@ from infogeo_adapters.transformers.stack import (
     encoded,
     evaluating,
     find_stack,
-    for_search,
     padded_probe,
-    rounding,
     run_model,
     runner,
 )
@@ -124,21 +123,28 @@ def find_parts(model: PreTrainedModel, side: Side | None = None) -> tuple[BlockP
         stack = find_stack(model, side)
         known = _found.setdefault(model, {})
         if stack.side not in known:
-            net = for_search(model)
+            net, tolerance = for_search(model, stack)
             with evaluating(net):
-                known[stack.side] = _probe(net, stack)
+                known[stack.side] = _probe(net, stack, tolerance)
         return known[stack.side]
 
 
-def _probe(model: PreTrainedModel, stack: Stack) -> tuple[BlockParts, ...]:
+def _probe(model: PreTrainedModel, stack: Stack, tolerance: float) -> tuple[BlockParts, ...]:
     import torch
 
     part = runner(model, stack.side)
     ids = padded_probe(model)[0][1:]
     tokens, others = ids.shape[1], PROBE
-    leaves: list[list[Leaf]] = [[] for _ in range(stack.depth)]
-    ends: dict[int, torch.Tensor] = {}
+    config = part.config if stack.encoder_decoder else model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None)
+    if stack.side == "decoder":  # BART and its kin name the heads of both stacks
+        heads = getattr(config, "decoder_attention_heads", heads)
+    leaves: list[Leaf] = []
+    found: list[BlockParts] = []
     generator = torch.Generator().manual_seed(0)
+
+    def enter(block: int, x: torch.Tensor) -> torch.Tensor:
+        return x.detach().requires_grad_().clone()  # what belongs to the block before can go
 
     def call(block: int, call: Call, module: Any, x: torch.Tensor, y: Any) -> torch.Tensor | None:
         if not isinstance(y, torch.Tensor) or block > stack.depth:
@@ -146,26 +152,24 @@ def _probe(model: PreTrainedModel, stack: Stack) -> tuple[BlockParts, ...]:
         rows = y.numel() // y.shape[-1]
         if rows not in ({tokens, others} if stack.side == "decoder" else {tokens}):
             return None
-        if x.shape[:-1] != y.shape[:-1] or matrix_of(module, x, y, rounding(model)) is None:
+        if x.shape[:-1] != y.shape[:-1] or matrix_of(module, x, y, tolerance) is None:
             return None
         noise = torch.randn((rows, y.shape[-1]), generator=generator) * 0.5
         put = noise.to(y.device, y.dtype).requires_grad_()
-        leaves[block - 1].append(Leaf(call, x, x.reshape(rows, -1), put, source=rows == others))
+        leaves.append(Leaf(call, x, x.reshape(rows, -1), put, source=rows == others))
         return put.clone().reshape(y.shape)
 
+    def leave(block: int, y: torch.Tensor) -> None:
+        if block <= stack.depth:
+            per_block = heads[block - 1] if isinstance(heads, list | tuple) else heads
+            count = per_block if isinstance(per_block, int) else None
+            found.append(_parts_of(block, leaves.copy(), count, y, tolerance))
+        leaves.clear()
+
     more = encoded(model, ids[:, :others], torch.ones_like(ids[:, :others])) if stack.side == "decoder" else {}
-    watch = Watch(call=call, leave=lambda block, y: ends.update({block: y}))
+    watch = Watch(enter=enter, call=call, leave=leave)
     with watched(part, stack, list(affine_modules(part, stack)), watch), torch.enable_grad(), plain_attention():
         run_model(part, ids, torch.ones_like(ids), **more)
-    config = part.config if stack.encoder_decoder else model.config.get_text_config()
-    heads = getattr(config, "num_attention_heads", None)
-    if stack.side == "decoder":  # BART and its kin name the heads of both stacks
-        heads = getattr(config, "decoder_attention_heads", heads)
-    found = []
-    for number, block in enumerate(leaves, start=1):
-        per_block = heads[number - 1] if isinstance(heads, list | tuple) else heads
-        count = per_block if isinstance(per_block, int) else None
-        found.append(_parts_of(number, block, count, ends[number], rounding(model)))
     return tuple(found)
 
 

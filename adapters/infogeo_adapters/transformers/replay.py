@@ -111,7 +111,7 @@ def run_noted(model: LanguageModel, stack: Stack, ids: torch.Tensor) -> Run:
                 handles.append(module.register_forward_hook(of_this_thread(leave)))
         more = {"decoder_input_ids": ids} if stack.side == "decoder" else {}
         output = run_model(net, ids.flip(1) if more else ids, torch.ones_like(ids), **more)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelError(_no_head(model, stack, f"it does not run on ordinary tokens ({first_line(error)})")) from error
     finally:
         for handle in handles:

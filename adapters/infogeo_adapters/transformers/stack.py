@@ -8,7 +8,6 @@ is layer 0, what comes out of the l-th is layer l: the stream before any final n
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 import threading
 import weakref
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Side = Literal["encoder", "decoder"]
-
-COPIED = 500_000_000
-"""Most weights of a model that is copied in float32 for a search, two gigabytes."""
 
 PROBE, PADDED = 5, 8
 """Tokens of the probing text, and its length with padding."""
@@ -109,12 +105,14 @@ def encoded(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> di
 def run_model(part: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, **more: Any) -> Any:
     """One forward pass without cache. Of the mask and ``more`` it gets what its signature names.
 
-    ``output_attentions`` is also passed where the signature ends in ``**kwargs``, as transformers 5 wants it.
+    ``output_attentions`` and ``return_dict`` (a config may ask for tuples) are also passed where the signature ends in
+    ``**kwargs``, as transformers 5 wants it.
     """
     parameters = inspect.signature(part.forward).parameters
     rest = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    wanted = {"attention_mask": mask, "use_cache": False, **more}
-    given = {k: v for k, v in wanted.items() if k in parameters or (rest and k == "output_attentions")}
+    wanted = {"attention_mask": mask, "use_cache": False, "return_dict": True, **more}
+    by_rest = ("output_attentions", "return_dict") if rest else ()
+    given = {k: v for k, v in wanted.items() if k in parameters or k in by_rest}
     with quiet():  # Mamba and its kin report at their first pass that faster code is not installed
         return part(input_ids=ids, **given)
 
@@ -159,8 +157,9 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients; afterwards each module is in the mode it was in.
+    """The model in evaluation mode, without gradients and autocast; afterwards each module is in the mode it was in.
 
+    Under a caller's autocast the model would compute in another number format than its weights say.
     As with all that is set on a model for a while (hooks, eager attention), hold its lock around it:
     :func:`~infogeo_adapters.transformers.locks.lock_of`.
     """
@@ -169,7 +168,10 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.ExitStack() as scope:
+            for kind in {p.device.type for p in model.parameters()}:
+                if torch.amp.is_autocast_available(kind):
+                    scope.enter_context(torch.autocast(kind, enabled=False))
             yield
     finally:
         for module, mode in modes:
@@ -327,20 +329,6 @@ def padded_probe(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
 def rounding(model: PreTrainedModel) -> float:
     """Relative difference that rounding may make."""
     return 5e-2 if model.dtype.itemsize < 4 else 1e-4
-
-
-def for_search(model: PreTrainedModel) -> PreTrainedModel:
-    """The model itself, or of one in half precision a copy in float32, on which what depends on what is found by
-    derivatives that rounding does not blur; a model too large to be copied is searched as it is.
-    """
-    import torch
-
-    weights = list(model.parameters())
-    plain = all(type(w) is torch.nn.Parameter and w.is_floating_point() for w in weights)
-    if model.dtype.itemsize >= 4 or not plain or sum(w.numel() for w in weights) > COPIED:
-        return model
-    twin: Any = copy.deepcopy(model)
-    return cast("PreTrainedModel", twin.float())
 
 
 def embedding_rows(model: PreTrainedModel) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
@@ -14,38 +14,25 @@ from numpy.typing import NDArray
 from infogeo._checks import check_count, sealed
 from infogeo.activations import LayerActivations
 from infogeo.errors import ArgumentError, ModelError
-from infogeo.stages import CROSS_STAGES, EMBEDDING_STAGES, HEAD_STAGES, SOURCE_STAGES, StageActivations, check_stages
-from infogeo_adapters.transformers._stage_embeddings import before_blocks, find_embeddings
-from infogeo_adapters.transformers._stage_places import Place, find_places, tensors_in
+from infogeo.stages import EMBEDDING_STAGES, HEAD_STAGES, SOURCE_STAGES, StageActivations, check_stages
+from infogeo_adapters.transformers._stage_embeddings import before_blocks
+from infogeo_adapters.transformers._stage_places import Place, tensors_in
+from infogeo_adapters.transformers._stage_plan import ENDS, ROTATED, Key, Plan, make_plan
 from infogeo_adapters.transformers._stage_watch import Call, Watch, watched
 from infogeo_adapters.transformers.alignment import Words, check_text
 from infogeo_adapters.transformers.arguments import check_capture, several_texts, words_of_each
-from infogeo_adapters.transformers.attention_access import attention_access
 from infogeo_adapters.transformers.attention_capture import recorded_attention
-from infogeo_adapters.transformers.channels import blocks_of
 from infogeo_adapters.transformers.forward import Item, Overflow, batches_of, prepare, run_items
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.pairs import Pair, batches_of_pairs, prepare_pair, run_pairs
-from infogeo_adapters.transformers.stack import Side, Stack, evaluating, find_stack, runner
+from infogeo_adapters.transformers.stack import find_stack, runner
 from infogeo_adapters.transformers.token_rows import states_of
 
 if TYPE_CHECKING:
     import torch
 
 Value = NDArray[np.floating[Any]]
-Key = tuple[str, int]
-"""Stage and block."""
-
-ROTATED = {"rotated_query": "query", "rotated_key": "key"}
-ENDS = ("embedding", "resid_pre", "resid_post")
-"""Stages that are layers of the hidden states."""
-
-OWN_CODE = (
-    "{name} computes attention by code of its own, which gives out no queries and keys as they are multiplied; without "
-    "rotary positions and norms of queries and keys they are those of the stages query and key"
-)
-ENCODER = "the encoder has no cross attention; give the decoder a text with target="
 
 
 @overload
@@ -174,7 +161,7 @@ def capture_stages(
     check_capture(model, overflow, batch_tokens)
     check_count("batch_tokens", batch_tokens, 1)
     wanted = check_stages(stages)
-    plan = _plan(model, wanted, blocks, decoder=target is not None, strict=stages is not None)
+    plan = make_plan(model, wanted, blocks, decoder=target is not None, strict=stages is not None)
     one = isinstance(text, str)
     if one and target is not None and not isinstance(target, str):
         raise ArgumentError(f"target: found {type(target).__name__} for one text, wanted one text too")
@@ -194,90 +181,11 @@ def capture_stages(
     return found[0] if one else [found[i] for i in range(len(texts))]
 
 
-# Planning
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What to read off where."""
-
-    stack: Stack
-    stages: tuple[str, ...]
-    blocks: tuple[int, ...]
-    places: Mapping[tuple[int, Place], tuple[str, ...]]
-    """Block and place to the stages that are read off there."""
-    columns: Mapping[Key, tuple[tuple[int, ...] | None, int]]
-    """Of queries, keys and values: which outputs of the projection, and how many heads."""
-    embeddings: Mapping[str, str]
-    """Module to stage, before the first block."""
-    rotated: tuple[int, ...]
-    """Blocks whose queries and keys are taken from the attention function."""
-    absent: Mapping[str, Mapping[int, str]]
-
-
-def _plan(
-    model: LanguageModel, stages: tuple[str, ...], blocks: Sequence[int] | None, *, decoder: bool, strict: bool
-) -> _Plan:
-    net = model.model
-    two = model.kind == "encoder-decoder"
-    if decoder and not two:
-        raise ArgumentError(f"target: {model.name} is one stack ({model.kind}), which reads one text; leave target out")
-    side: Side | None = ("decoder" if decoder else "encoder") if two else None
-    stack = find_stack(net, side)
-    numbers = blocks_of(stack.depth, blocks)
-    found = {block: places for block, places in enumerate(find_places(net, side), start=1) if block in numbers}
-    embeddings = find_embeddings(net, side)
-    rotated, why_not = _attended(model, stack) if set(stages) & set(ROTATED) else (frozenset(), "")
-    absent: dict[str, dict[int, str]] = {}
-    places: dict[tuple[int, Place], tuple[str, ...]] = {}
-    columns: dict[Key, tuple[tuple[int, ...] | None, int]] = {}
-    for stage in stages:
-        lacking: dict[int, str] = {}
-        if stage in EMBEDDING_STAGES:
-            lacking = {0: embeddings.reasons[stage]} if stage in embeddings.reasons else {}
-        elif stage in ROTATED:
-            lacking = {b: why_not or "tokens are mixed by no attention in this block" for b in numbers
-                       if b not in rotated}
-        elif stage not in ENDS:
-            for block, of_block in found.items():
-                if stage not in of_block.places:
-                    lacking[block] = ENCODER if side == "encoder" and stage in CROSS_STAGES else of_block.reasons[stage]
-                    continue
-                at = (block, of_block.places[stage])
-                places[at] = (*places.get(at, ()), stage)
-                if stage in HEAD_STAGES:
-                    projection = of_block.projections[stage]
-                    columns[stage, block] = projection.columns, int(projection.heads or projection.normed or 1)
-        if lacking:
-            absent[stage] = lacking
-        if strict and len(lacking) == (1 if stage in EMBEDDING_STAGES else len(numbers)):
-            raise ModelError(f"{model.name} has no {stage}: {next(iter(lacking.values()))}; leave this stage out")
-    return _Plan(
-        stack=stack, stages=stages, blocks=numbers, places=places, columns=columns, absent=absent,
-        embeddings={path: stage for stage, path in embeddings.paths.items() if stage in stages},
-        rotated=tuple(b for b in numbers if b in rotated),
-    )
-
-
-def _attended(model: LanguageModel, stack: Stack) -> tuple[frozenset[int], str]:
-    """Blocks whose attention function can be listened to, and if there are none why."""
-    net = model.model
-    try:
-        with lock_of(net), evaluating(net):
-            access = attention_access(net, stack)
-    except ModelError as error:
-        return frozenset(), str(error)
-    if not access.way.by_function:
-        name = type(net).__name__
-        return frozenset(), OWN_CODE.format(name=name)
-    return frozenset(kind.block for kind in access.kinds if kind.kind == "self"), ""
-
-
 # Running
 
 
 def _of_texts(
-    model: LanguageModel, plan: _Plan, items: Sequence[Item], batch_tokens: int
+    model: LanguageModel, plan: Plan, items: Sequence[Item], batch_tokens: int
 ) -> Iterator[tuple[int, StageActivations]]:
     lengths = [len(item.tokens.ids) for item in items]
     for batch in batches_of(lengths, batch_tokens, exact=plan.stack.pads_exactly):
@@ -292,7 +200,7 @@ def _of_texts(
 
 
 def _of_pairs(
-    model: LanguageModel, plan: _Plan, pairs: Sequence[Pair], batch_tokens: int
+    model: LanguageModel, plan: Plan, pairs: Sequence[Pair], batch_tokens: int
 ) -> Iterator[tuple[int, StageActivations]]:
     lengths = [pair.lengths for pair in pairs]
     exact = plan.stack.pads_exactly and find_stack(model.model, "encoder").pads_exactly
@@ -311,7 +219,7 @@ def _of_pairs(
 class _Taken:
     """What was copied during one batch."""
 
-    plan: _Plan
+    plan: Plan
     raw: dict[Key, torch.Tensor] = field(default_factory=dict)
     values: dict[Key, Value] = field(default_factory=dict)
 
@@ -374,7 +282,7 @@ class _Taken:
 
 
 @contextlib.contextmanager
-def _listening(model: LanguageModel, plan: _Plan, taken: _Taken) -> Iterator[None]:
+def _listening(model: LanguageModel, plan: Plan, taken: _Taken) -> Iterator[None]:
     """Hooks for all that is wanted, under the model's lock; gone afterwards whatever happens."""
     net = model.model
     part = runner(net, plan.stack.side)

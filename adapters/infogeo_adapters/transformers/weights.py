@@ -122,12 +122,12 @@ def check_format(config: Any, dtype: torch.dtype, name: str) -> None:
         )
 
 
-def check_sparse(config: Any, name: str) -> None:
+def check_sparse(model: PreTrainedModel, name: str) -> None:
     """Refuse a model that turns into another one when it is first given a short text.
 
     Parameters
     ----------
-    config : PreTrainedConfig
+    model : PreTrainedModel
     name : str
         For the message.
 
@@ -136,7 +136,7 @@ def check_sparse(config: Any, name: str) -> None:
     ModelError
         The model is BigBird, or has its encoder, with block sparse attention.
     """
-    if getattr(config, "attention_type", None) == "block_sparse":
+    if any(getattr(module, "attention_type", None) == "block_sparse" for module in model.modules()):
         raise ModelError(
             f"{name} is set to block sparse attention, which it gives up for good at the first short text, so that "
             "what it computes of a long one depends on what it read before; load it with from_pretrained(..., "
