@@ -14,7 +14,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from infogeo._checks import as_array, check_shape, sealed
+from infogeo._checks import IntArray, as_array, as_int_array, check_shape, sealed
 from infogeo.activations import LayerActivations, check_activations
 from infogeo.errors import ArgumentError, DomainError, ModelError
 from infogeo.results import Result
@@ -61,9 +61,15 @@ class StageActivations(Result):
     T is that of the source text for ``cross_key`` and ``cross_value``."""
     absent: Mapping[str, Mapping[int, str]]
     """Stage, then block, to the reason why this model has it not."""
+    target_ids: IntArray | None = None
+    """(T,) label that the decoder predicts at each position, where a target text was given."""
 
     def __post_init__(self) -> None:
         check_activations(self.activations)
+        if self.target_ids is not None:
+            labels = as_int_array("target_ids", self.target_ids)
+            check_shape("target_ids", labels, (len(self.activations.tokens),))
+            object.__setattr__(self, "target_ids", sealed(labels))
         for field in ("values", "absent"):
             for stage in getattr(self, field):
                 check_stage(stage)

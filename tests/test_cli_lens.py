@@ -374,6 +374,11 @@ def test_a_single_file_holds_all_and_escapes_the_text(tmp_path: Path, profile: E
     assert "Plotly.newPlot" in page
     assert "plotly.min.js\"" not in page
     assert "entropy (bits)" in json.dumps(figures_of(page))
+    mean = profile.in_units("bits").mean(axis=1)
+    fall = int(np.argmin(np.diff(mean)))
+    assert f"from {mean[0]:.3g} at the embedding to {mean[-1]:.3g} bits after layer 6; it falls most from" in page
+    assert f"from layer {fall} to layer {fall + 1}, by {mean[fall] - mean[fall + 1]:.3g}." in page
+    assert "Means over tokens (bits)" in page
     with pytest.raises(ArgumentError, match="nats or bits, or normalized"):
         write_lens_report(profile, tmp_path / "x.html", text=TEXT, units="bans")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="wanted the EntropyProfile"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,34 @@ def test_lists_are_taken_and_read_only_copies_kept() -> None:
         make_profile(given, row_stages=("embedding", "after"))
 
 
+@pytest.mark.parametrize(("fields", "said"), [
+    ({"row_layers": [0, 7]}, "row_layers: values must lie between 0 and 1"),
+    ({"rank": np.full((2, 5), 11)}, "rank: values must lie between 0 and 10"),
+    ({"top_probabilities": np.full((2, 5, 1), 1.5)}, "top_probabilities: values must lie between 0 and 1"),
+    ({"top_ids": np.zeros((2, 5, 0), dtype=int), "top_probabilities": np.zeros((2, 5, 0))}, "k at least 1"),
+    ({"top_ids": np.zeros((2, 5, 2), dtype=int)}, "found shapes"),
+    ({"outcome_names": {}}, "outcome 0 of top_ids has no name"), ({"n_outcomes": 0}, "n_outcomes: found 0"),
+    ({"n_layers": None}, "n_layers: found None"), ({"predicts": "last"}, "predicts: found 'last'"),
+    ({"top_p": 0.5}, "top_p and set_size belong together"), ({"renyi": {-1: ENTROPY}}, "the order -1"),
+    ({"renyi": {"a": ENTROPY}}, "renyi: found 'a'"), ({"tokens": "abcde"}, "tokens: found str"),
+    ({"words": ("a",)}, "token_words: wanted -1 and"), ({"words": ("a",) * 6}, "token_words: wanted -1 and"),
+])
+def test_fields_that_do_not_fit_are_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises((ArgumentError, DomainError, ShapeError), match=said):
+        make_profile(ENTROPY, **fields)
+
+
+def test_a_true_token_that_is_no_outcome_counts_for_no_share() -> None:
+    profile = make_profile(ENTROPY, rank=[[1, 2, 0, 0, 0]] * 2, target_ids=[3, 4, 5, 6, -1])
+    columns, lines = profile.by_row()
+    assert dict(zip(columns, lines[0], strict=True))["rank_1_share"] == 0.5
+
+
+def test_columns_of_orders_that_are_nearly_one_have_names_of_their_own() -> None:
+    profile = make_profile(ENTROPY, renyi={1: ENTROPY, 1.0000001: ENTROPY, 2.0: ENTROPY, math.inf: ENTROPY})
+    assert {"renyi_1", "renyi_1.0000001", "renyi_2", "renyi_inf"} <= {*profile.rows()[0]}
+
+
 def test_units() -> None:
     profile = make_profile(ENTROPY, n_outcomes=8)
     np.testing.assert_array_equal(profile.in_units("nats"), ENTROPY)
@@ -86,6 +115,12 @@ def test_rows_of_one_stage() -> None:
     np.testing.assert_array_equal(post.set_size, profile.set_size[[0, 3, 6]])
     assert profile.at_stage("attention_output").row_layers.tolist() == [1, 2]
     assert profile.states().row_layers.tolist() == [0, 1, 1, 2, 2]
+    np.testing.assert_array_equal(profile.path_length, [2.0, 2.0])
+    assert profile.states().step_length[1:].tolist() == [[0.5, 0.5]] * 4
+    assert np.isnan(post.path_length).all()  # from resid_mid, which is left out
+    np.testing.assert_array_equal(post.geodesic_length, profile.geodesic_length)
+    for branch in (profile.at_stage("attention_output"), profile.at_stage("resid_mid")):
+        assert np.isnan(branch.geodesic_length).all()
     with pytest.raises(ArgumentError, match="found 'feed_forward_output', but this profile was read at embedding"):
         profile.at_stage("feed_forward_output")
 

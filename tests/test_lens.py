@@ -6,6 +6,7 @@ import gc
 import math
 import weakref
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from test_readout import (  # noqa: E402
 
 from infogeo import Categorical, shannon_entropy  # noqa: E402
 from infogeo.errors import ArgumentError, ModelError, TextError  # noqa: E402
+from infogeo_adapters.transformers import lens as lens_module  # noqa: E402
 from infogeo_adapters.transformers.capture import capture_activations  # noqa: E402
 from infogeo_adapters.transformers.lens import logit_lens  # noqa: E402
 from infogeo_adapters.transformers.loading import load_model  # noqa: E402
@@ -150,6 +152,59 @@ def test_rows_of_the_head_without_a_token_are_named_or_left_out() -> None:
     best = np.asarray(ids)[log_probs.argmax(axis=1)]
     assert list(used.top_tokens[2]) == model.tokenizer.convert_ids_to_tokens(best.tolist())
     assert used.source.options["used_only"] is True
+
+
+def test_a_read_out_of_ones_own_may_rule_outcomes_out() -> None:
+    model = make_model("llama")
+    acts = capture_activations(model, TEXT, attention=False)
+    head = torch.randn(300, acts.dimension, generator=torch.Generator().manual_seed(0))
+
+    def some(states: torch.Tensor) -> torch.Tensor:
+        return (head @ states.T).T.masked_fill(torch.arange(300) < 200, -math.inf)
+
+    def others(states: torch.Tensor) -> torch.Tensor:
+        return (head[200:] @ states.T).T  # not contiguous
+
+    found = logit_lens(model, acts, readout=some, renyi=[0, 2], top_p=1)
+    alone = logit_lens(model, acts, readout=others, renyi=[0, 2], top_p=1)
+    for name in ("entropy", "kl_to_final", "step_length", "top_probabilities"):
+        np.testing.assert_allclose(getattr(found, name), getattr(alone, name), atol=1e-6, err_msg=name)
+    assert (found.set_size == 100).all()
+    np.testing.assert_allclose(found.renyi[0.0], math.log(100))
+    there = found.target_ids >= 0
+    assert np.isinf(found.cross_entropy[:, there]).all()  # the true tokens are among those ruled out
+    assert (found.rank[:, there] == 101).all()
+    assert '"inf"' in found.to_json()
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ({"renyi": "a"}, "renyi: found 'a', wanted a number"), ({"renyi": [[1, 2]]}, "renyi: found"),
+    ({"renyi": [1, [2, 3]]}, "renyi: found"), ({"renyi": None}, "renyi: found None"),
+    ({"renyi": math.nan}, "renyi: found NaN"), ({"renyi": -1}, "the order -1"), ({"top_p": "x"}, "top_p: found 'x'"),
+    ({"top_p": 0}, "top_p: found 0"), ({"top_p": math.nan}, "top_p: found NaN"),
+    ({"memory": None}, "memory: found None"), ({"compare": "no"}, "compare: found 'no', wanted True"),
+    ({"memory": math.inf}, "memory: found inf, wanted a finite"),
+    ({"used_only": None}, "used_only: found None"), ({"stages": None}, "stages: found None"),
+    ({"stages": [np.zeros(2)]}, "stages: found array"), ({"stages": []}, "stages: found none"),
+    ({"top_k": 1.5}, "top_k: found 1.5"), ({"readout": 3}, "readout: found int"), ({"lens": 3}, "lens: found int"),
+])
+def test_arguments_without_meaning_are_refused_before_a_text_is_run(
+    arguments: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("gpt2")
+    monkeypatch.setattr(lens_module, "capture_activations", lambda *_, **__: pytest.fail("a text was run"))
+    with pytest.raises(ArgumentError, match=said):
+        logit_lens(model, TEXT, **arguments)
+    for wrong in (None, "bundled", model.model):
+        with pytest.raises(ArgumentError, match="model: found"):
+            logit_lens(wrong, TEXT, used_only=True)
+
+
+def test_orders_and_stages_may_come_from_anywhere() -> None:
+    model = make_model("gpt2")
+    profile = logit_lens(model, TEXT, renyi=(a for a in (np.float32(2), 2, 0.5)), stages=np.array(["resid_post"]))
+    assert list(profile.renyi) == [2.0, 0.5]
+    assert np.isnan(logit_lens(model, TEXT, compare=np.False_).path_length).all()
 
 
 def test_text_and_activations_give_the_same() -> None:

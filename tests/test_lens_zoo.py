@@ -25,6 +25,7 @@ from infogeo_adapters import (  # noqa: E402
     logit_lens,
     read_out,
 )
+from infogeo_adapters.transformers.lens_plan import LENS_STAGES, readable_stages  # noqa: E402
 from infogeo_adapters.transformers.stack import Stack, find_stack, runner  # noqa: E402
 
 READABLE = [name for name, entry in ZOO.items() if not entry.refused]
@@ -109,6 +110,9 @@ def test_stages_inside_a_block_are_read_out_as_states_are(name: str) -> None:
     profile = logit_lens(model, SOURCE, stages=stages, renyi=0.5, **more)
     assert set(profile.row_stages) == {"embedding", *stages}
     np.testing.assert_allclose(logit_lens(model, acts, stages=stages).entropy, profile.entropy, atol=1e-5)
+    # the last label of a target is known too, whatever is read
+    np.testing.assert_array_equal(profile.target_ids, logit_lens(model, SOURCE, **more).target_ids)
+    assert (profile.target_ids[-1] >= 0) == (two or profile.predicts == "itself")
     whole = logit_lens(model, acts.activations)
     np.testing.assert_allclose(profile.at_stage("resid_post").entropy, whole.entropy, atol=1e-5)
     wide = with_wide_head(model.model, profile.source.options["readout"].split(", "))
@@ -142,7 +146,16 @@ def test_a_stage_alone_is_compared_with_the_final_prediction() -> None:
     np.testing.assert_allclose(alone.kl_to_final, among.at_stage("resid_mid").kl_to_final, atol=1e-5)
     branch = logit_lens(model, TEXT, stages="attention_output")
     assert branch.row_stages == ("attention_output",) * 3
-    assert np.isnan(branch.path_length).all() or not branch.path_length.any()
+    assert np.isnan(branch.path_length).all()
+    assert np.isnan(branch.geodesic_length).all()
+    assert (alone.geodesic_length <= alone.path_length + 1e-6).all()  # from its first state to its last
+    steps = among.states().step_length[1:]
+    np.testing.assert_allclose(among.path_length, steps.sum(axis=0))
+    part = among.at_stage("resid_post")
+    assert np.isnan(part.path_length).all()  # its steps began at states that are left out
+    np.testing.assert_array_equal(part.geodesic_length, among.geodesic_length)
+    odd = logit_lens(model, TEXT, stages=(s for s in ("resid_post", "resid_mid", "resid_post")))
+    assert odd.row_labels == among.row_labels
 
 
 def test_blocks_without_a_stage() -> None:
@@ -167,3 +180,22 @@ def test_an_encoder_predicts_nothing_by_itself() -> None:
         logit_lens(causal, SOURCE, target=TARGET)
     pairs = logit_lens(model, [SOURCE, TARGET], target=[TARGET, SOURCE])
     np.testing.assert_allclose(pairs[1].entropy, logit_lens(model, TARGET, target=SOURCE).entropy, atol=1e-5)
+
+
+CROSS = {"resid_cross", "cross_attention_output"}
+
+
+@pytest.mark.parametrize(("name", "lacking"), [
+    ("llama", CROSS), ("gpt-j", {"resid_mid", *CROSS}), ("bart", set()), ("mamba", {*STAGES[:3], *CROSS}),
+])
+def test_all_stages_are_those_that_the_model_has(name: str, lacking: set[str]) -> None:
+    model = load_model(make_specimen(name), tokenizer=make_tokenizer())
+    more: dict[str, Any] = {"target": TARGET} if name == "bart" else {}
+    there, reasons = readable_stages(model, decoder=bool(more))
+    assert set(reasons) == lacking
+    assert all(reasons.values())
+    profile = logit_lens(model, SOURCE, stages="all", **more)
+    assert set(profile.row_stages) == set(there) == set(LENS_STAGES) - lacking
+    captured = capture_stages(model, SOURCE, **more)
+    np.testing.assert_allclose(logit_lens(model, captured, stages="all").entropy, profile.entropy, atol=1e-5)
+    assert set(logit_lens(model, captured.activations, stages="all").row_stages) == {"embedding", "resid_post"}

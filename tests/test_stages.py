@@ -25,7 +25,7 @@ from infogeo_adapters.transformers.stack import encoded, evaluating, find_stack,
 
 TEXT = "the cat sat on the mat"
 TARGET = "the dog ran home because it was cold"
-MORE = ("recurrentgemma", "hyperclovax", "llama4", "ctrl", "rembert", "xlstm", "fnet", "m2m100")
+MORE = ("jamba", "recurrentgemma", "hyperclovax", "llama4", "ctrl", "rembert", "xlstm", "fnet", "m2m100")
 ENTRIES = {**ZOO, **{name: ALSO[name] for name in MORE}}
 READABLE = [name for name, entry in ENTRIES.items() if not entry.refused]
 PARALLEL = {"neox", "gpt-j", "codegen", "phi", "cohere", "falcon"}
@@ -672,3 +672,30 @@ def test_places_in_half_precision_are_those_of_float32(name: str) -> None:
     assert [(w.dtype, w.data_ptr()) for w in net.parameters()] == before
     wide = specimen(name).model
     assert for_search(wide, find_stack(wide))[0] is wide
+
+
+def test_a_model_whose_numbers_stay_coarse_has_no_stream_inside_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with quantized weights, which cannot be widened: nothing is guessed."""
+    from infogeo_adapters.transformers import _stage_places, parts
+
+    for module in (_stage_places, parts):
+        monkeypatch.setattr(module, "for_search", lambda model, stack: (model, 5e-2))
+    model = load_model(make_specimen("llama", seed=3), tokenizer=make_tokenizer())
+    found = capture_stages(model, TEXT)
+    assert {"query", "attention_output", "resid_post"} <= {*found.stages}
+    for stage in ("resid_mid", "feed_forward_input", "feed_forward_output"):
+        with pytest.raises(ModelError, match="too coarse to tell the stream"):
+            found.at(stage, 1)
+
+
+def test_a_model_in_half_precision_that_cannot_be_copied_is_refused() -> None:
+    import threading
+
+    import torch
+
+    net = make_specimen("gpt2", seed=4).to(torch.bfloat16)
+    net.kept = threading.Lock()
+    with pytest.raises(ModelError, match=r"GPT2LMHeadModel in bfloat16 .* cannot be copied \(TypeError.*float32"):
+        find_parts(net)
+    net.float()
+    assert find_parts(net)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -468,7 +469,7 @@ def test_damaged_files_are_refused(model, lens, tmp_path):
         load_tuned_lens(path, model)
     at = whole.index(lens.biases.tobytes())
     path.write_bytes(whole[:at] + np.float32(np.nan).tobytes() + whole[at + 4 :])
-    with pytest.raises(FormatError, match="biases holds NaN"):
+    with pytest.raises(FormatError, match="is damaged: its numbers are not those of its hash"):
         load_tuned_lens(path, model)
     path.write_text("no safetensors")
     with pytest.raises(FormatError, match="is no infogeo tuned lens or is damaged"):
@@ -504,9 +505,52 @@ def test_a_stopped_training_goes_on_to_the_same_numbers(model, lens, tmp_path, l
         fit_tuned_lens(model, TEXTS, **FAST, learning_rate=0.1, checkpoint=path)
     with pytest.raises(ArgumentError, match="its text_hash is"):
         fit_tuned_lens(model, TEXTS[1:], **FAST, checkpoint=path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
+    with pytest.raises(FormatError, match="its numbers are not those of its hash"):
+        fit_tuned_lens(model, TEXTS, **FAST, checkpoint=path)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(FormatError, match="is no infogeo tuned lens in training or is damaged"):
         fit_tuned_lens(model, TEXTS, **FAST, checkpoint=path)
+
+
+def test_a_disk_that_fills_up_keeps_the_checkpoint_before(model, lens, tmp_path, monkeypatch):
+    path = tmp_path / "unfinished.safetensors"
+    original, calls = os.fsync, []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"No space left .* at step 4; the checkpoint before it is kept\. Free some"):
+        fit_tuned_lens(model, TEXTS, **FAST, checkpoint=path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    seen: list[int] = []
+    same(fit_tuned_lens(model, TEXTS, **FAST, checkpoint=path, progress=lambda done, total: seen.append(done)), lens)
+    assert seen == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("arguments", "error", "said"), [
+    ({"checkpoint": 3}, ArgumentError, "checkpoint: found 3, wanted a path"),
+    ({"checkpoint": b"a"}, ArgumentError, "checkpoint: found b'a'"), ({"checkpoint": ""}, ArgumentError, "checkpoint"),
+    ({"checkpoint": os.curdir}, OutputError, "it is a folder"), ({"progress": 3}, ArgumentError, "progress: found int"),
+])
+def test_places_and_progress_are_looked_at_before_any_work(arguments, error, said):
+    with pytest.raises(error, match=said):
+        fit_tuned_lens(None, TEXTS, **arguments)  # not even the model
+
+
+def test_paths_and_states_that_are_none(model, lens):
+    for wrong in (None, 3, b"lens", "", "a\0"):
+        with pytest.raises(ArgumentError, match="path: found"):
+            lens.save(wrong)
+        with pytest.raises(ArgumentError, match="path: found"):
+            load_tuned_lens(wrong, model)
+    with pytest.raises(ArgumentError, match="states: found ndarray"):
+        lens.translate(0, np.zeros((2, lens.width)))
 
 
 KILLED = """
@@ -515,11 +559,15 @@ sys.path.insert(0, sys.argv[2])
 from model_zoo import make_specimen, make_tokenizer
 from test_tuned_lens import FAST, TEXTS
 from infogeo_adapters import fit_tuned_lens, load_model
-def progress(done, total):
-    if done == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
+original, calls = os.replace, []
+def replace(*places):
+    calls.append(places)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)  # while a file lies beside the checkpoint
+    original(*places)
+os.replace = replace
 model = load_model(make_specimen("gpt2"), tokenizer=make_tokenizer())
-fit_tuned_lens(model, TEXTS, **FAST, checkpoint=sys.argv[1], progress=progress)
+fit_tuned_lens(model, TEXTS, **FAST, checkpoint=sys.argv[1])
 """
 
 
@@ -532,10 +580,12 @@ def test_a_killed_training_goes_on_to_the_same_numbers(model, lens, tmp_path):
         capture_output=True,
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert len([*tmp_path.iterdir()]) == 2
     seen: list[int] = []
     found = fit_tuned_lens(model, TEXTS, **FAST, checkpoint=path, progress=lambda done, total: seen.append(done))
     assert seen == [5, 6]
     same(found, lens)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 # Refusals

@@ -36,6 +36,9 @@ PHRASES = (
     ("leave target out", "leave --target out"),
     ("use stages='resid_post', or no lens", "use --stages resid_post, or no --tuned-lens"),
     ("top_k: found", "--top-k: found"),
+    ("; give one with tokenizer=", "; put the tokenizer of the model into the folder"),
+    ("dtype='float32'", "--dtype float32"),
+    ("dtype='bfloat16'", "--dtype bfloat16"),
     ("capture it with attention=False", "infogeo graph works without attention, infogeo report and compare do not"),
 )
 """What the library says in Python, and the same for the command line."""

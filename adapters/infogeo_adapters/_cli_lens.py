@@ -65,7 +65,8 @@ class StageNames(click.ParamType):  # type: ignore[type-arg]
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), metavar="P",
               help="Also the fewest tokens that together have at least this probability.")
 @click.option("--top-k", type=click.IntRange(min=1), metavar="K",
-              help=f"Most probable tokens kept of each prediction. Default: 1, for a page {TOP_K}.")
+              help="Most probable tokens kept of each prediction; all are in JSON and on a page, the first in CSV and "
+              f"Parquet. Default: 1, for a page {TOP_K}.")
 @click.option("--units", "-u", type=click.Choice(("nats", "bits", "normalized")), default="nats", show_default=True,
               help="Of what is printed and drawn; normalized entropies are shares of the largest possible, and "
               "divergences then stay in nats. Files and JSON are in nats.")

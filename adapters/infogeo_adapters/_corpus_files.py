@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infogeo.errors import FormatError, OutputError
+from infogeo_adapters.files import write_atomically
 
 if sys.platform != "win32":
     import fcntl
@@ -77,16 +78,12 @@ def sync_folder(folder: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """A small file under a temporary name, made safe, then renamed: the old content or the new, nothing between."""
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        with writing(path):
-            with partial.open("wb", buffering=0) as file:
-                write_at(file, 0, content)
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-            sync_folder(path.parent)
-    finally:
-        discard(partial)
+    with writing(path):
+        try:
+            write_atomically(path, content, temporary=path.name + PARTIAL)
+        except OutputError as error:
+            raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
+        sync_folder(path.parent)
 
 
 def discard(path: Path) -> None:

@@ -51,9 +51,11 @@ def write_tensors(path: str | os.PathLike[str], kind: str, tensors: Mapping[str,
     """
     from safetensors.numpy import save
 
-    check_path("path", path)
-    metadata = {"format": kind, "version": str(VERSION), "facts": json.dumps(facts, ensure_ascii=False)}
-    return write_atomically(path, save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata))
+    name = check_path("path", path).name
+    arrays = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+    said = json.dumps(facts, ensure_ascii=False)
+    metadata = {"format": kind, "version": str(VERSION), "facts": said, "sha256": _hash_of(arrays, said)}
+    return write_atomically(path, save(arrays, metadata), temporary=f".{name}.partial")
 
 
 def read_tensors(
@@ -66,7 +68,7 @@ def read_tensors(
     ArgumentError
         There is no such file.
     FormatError
-        It is damaged, of another kind or version, or holds NaN or infinity.
+        It is damaged (not even one bit may differ), or of another kind or version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -79,6 +81,10 @@ def read_tensors(
             _check_kind(file, kind, metadata)
             facts = json.loads(metadata["facts"])
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            if metadata["sha256"] != _hash_of(arrays, metadata["facts"]):
+                raise FormatError(
+                    f"{file.name} is damaged: its numbers are not those of its hash; copy it again, or fit a new one"
+                )
     except OSError as error:
         raise ArgumentError(f"cannot read {str(file)!r}: {error.strerror or error}; give another path") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -92,11 +98,18 @@ def read_tensors(
         if found is None or found.dtype.kind != dtype_kind or found.ndim != axes:
             what = "is missing" if found is None else f"has shape {found.shape} and dtype {found.dtype}"
             raise FormatError(f"{file.name} is damaged: {name} {what}; copy it again, or fit a new one")
-        if not np.isfinite(found).all():
-            raise FormatError(f"{file.name} is damaged: {name} holds NaN or infinity; copy it again, or fit a new one")
     if not isinstance(facts, dict):
         raise FormatError(f"{file.name} is damaged: its facts are no JSON object; copy it again, or fit a new one")
     return arrays, facts
+
+
+def _hash_of(arrays: Mapping[str, NDArray[Any]], facts: str) -> str:
+    """SHA-256 of all that a file says."""
+    digest = hashlib.sha256(facts.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _check_kind(file: Path, kind: str, metadata: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from infogeo._checks import IntArray, check_count, check_memory, check_number
-from infogeo.errors import ArgumentError, ConvergenceError, DomainError, FormatError, ModelError, TextError
+from infogeo.errors import ArgumentError, ConvergenceError, DomainError, FormatError, ModelError, OutputError, TextError
 from infogeo.results import Source
 from infogeo_adapters import _tuned_training as kernels
 from infogeo_adapters._tuned_files import hash_of_readout, read_tensors, write_tensors
@@ -149,13 +149,13 @@ def run(
     training = load_state(job, checkpoint) or begin(job)
     order = plan(job, job.steps)
     while (stopped := ended_by(job, training)) is None:
-        kl = take_step(job, training, order[training.step])
+        kl, looked = take_step(job, training, order[training.step]), False
         if training.step % job.evaluate_every == 0 or training.step == job.steps:
-            kl = evaluate(job, training)
-            if checkpoint is not None:
-                save_state(job, checkpoint, training)
+            kl, looked = evaluate(job, training), True
         if not bool(kl.isfinite().all()):
             raise ConvergenceError(diverged(job, kl, training.step), lens_so_far(job, training, "divergence"))
+        if looked and checkpoint is not None:
+            save_state(job, checkpoint, training)
         if progress is not None:
             progress(training.step, job.steps)
     model = job.reader.model
@@ -269,7 +269,14 @@ def lens_so_far(job: Job, training: kernels.Training, stopped: str) -> TunedLens
 def save_state(job: Job, path: str | os.PathLike[str], training: kernels.Training) -> None:
     """Write all that the training needs to go on, in one step."""
     arrays = {name: getattr(training, name).cpu().numpy() for name in ARRAYS}
-    write_tensors(path, UNFINISHED, arrays, {**job.facts, "step": training.step})
+    try:
+        write_tensors(path, UNFINISHED, arrays, {**job.facts, "step": training.step})
+    except OutputError as error:
+        kept = "the checkpoint before it is kept" if os.path.exists(path) else "there is no checkpoint yet"
+        raise OutputError(
+            f"{error}, at step {training.step}; {kept}. Free some space, or make the folder writable, and call "
+            "fit_tuned_lens again with the same arguments, which goes on from what is there"
+        ) from error
 
 
 def load_state(job: Job, path: str | os.PathLike[str] | None) -> kernels.Training | None:

@@ -236,7 +236,7 @@ def read_graph(path: str | os.PathLike[str], *, format: str | None = None) -> Wo
     return graph
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
+def write_atomically(path: str | os.PathLike[str], data: bytes, *, temporary: str | None = None) -> Path:
     """Write a file beside its place and move it there, so that nobody ever sees half of it.
 
     Parameters
@@ -244,6 +244,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
     path : path
         A file that may exist, in a folder that must; a symbolic link is followed. The mode of an existing file is kept.
     data : bytes
+    temporary : str, optional
+        Name of the file beside it, for work that is written again and again: what a killed process left of it is
+        overwritten the next time. By default a new name each time, so that several processes may write.
 
     Returns
     -------
@@ -256,27 +259,28 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
         If the file cannot be written; nothing new is left behind.
     """
     target = Path(path)
-    temporary: str | None = None
+    left: str | None = None
     try:
         place, mode = _place_of(target)
-        name = os.path.join(os.path.dirname(place), f".infogeo-{secrets.token_hex(8)}.tmp")
-        temporary = name  # before there is such a file, so that no interruption comes in between
-        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        name = os.path.join(os.path.dirname(place), temporary or f".infogeo-{secrets.token_hex(8)}.tmp")
+        left = name  # before there is such a file, so that no interruption comes in between
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if temporary else os.O_EXCL)
+        with open(os.open(name, flags, 0o666), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if mode is not None:
             os.chmod(name, stat.S_IMODE(mode))
         os.replace(name, place)
-        temporary = None
+        left = None
     except OutputError:
         raise
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot write {str(target)!r}: {_reason(error)}") from error
     finally:
-        if temporary is not None:
+        if left is not None:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(left)
     return target
 
 

@@ -54,9 +54,10 @@ HISTOGRAMS = (
     "shares of the tokens, on a scale of its own in each panel; the axis of entropy is the same in all."
 )
 PATH = (
-    "Each prediction is a point on the simplex, and from layer to layer it moves by a Fisher–Rao distance, at most π. "
-    "The path adds these up; the geodesic is the straight way from the first to the last point. A quotient near one is "
-    "a prediction that is refined steadily, a large one a prediction that turns back."
+    "Each prediction is a point on the simplex, the set of all ways to share out probability among the tokens, and "
+    "from layer to layer it moves by a Fisher–Rao distance, a number without unit, at most π. The path adds these up; "
+    "the geodesic is the straight way from the first to the last point. A quotient near one is a prediction that is "
+    "refined steadily, a large one a prediction that turns back."
 )
 TABLE = (
     "A tenth of the tokens has an entropy below p10, a tenth one above p90. KL to final is the divergence from the "
@@ -255,7 +256,7 @@ def _travel(profile: EntropyProfile) -> list[str]:
 
 def _table(profile: EntropyProfile, units: EntropyUnit) -> Table:
     columns, rows = place_table(profile, units)
-    heads = [{"name": SHORT.get(name, name).replace("_", " "), "number": name != "stage"} for name in columns]
+    heads = [{"name": _heading(name), "number": name != "stage"} for name in columns]
     _, unit = divergence_scale(units)
     in_units = f"entropies as shares of log {profile.n_outcomes:,}, the rest in nats" if units == "normalized" else unit
     return Table(f"Means over tokens ({in_units})", heads, [
@@ -263,6 +264,12 @@ def _table(profile: EntropyProfile, units: EntropyUnit) -> Table:
          for name, cell in zip(columns, row, strict=True)]
         for row in rows
     ], kind="close")
+
+
+def _heading(name: str) -> str:
+    """A column in words."""
+    words = SHORT.get(name, name).replace("_", " ")
+    return words.replace("renyi", "Rényi").replace("kl ", "KL ").replace("set size", "tokens for")
 
 
 def place_table(profile: EntropyProfile, units: EntropyUnit) -> tuple[list[str], list[list[Any]]]:

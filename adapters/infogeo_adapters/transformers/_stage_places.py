@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 PARALLEL = "attention and {what} run side by side on the block's input, so there is no stream between them"
 MIXED = "its heads cannot be told apart, since a norm over all of them mixes them"
+COARSE = 1e-2
+BLURRED = "its numbers are too coarse to tell the stream by derivatives; load the model with dtype='float32'"
 NO_ATTENTION = "tokens are mixed by no attention in this block: nothing in it works as queries, as keys and as values"
 
 
@@ -229,12 +231,15 @@ class _Block:
             for stage in ("attention_input", *PROJECTIONS, "attention_output"):
                 places.pop(stage, None)
                 projections.pop(stage, None)
-                reasons[stage] = NO_ATTENTION
+                reasons[stage] = NO_ATTENTION if parts.projections else parts.reasons["attention"]
         return BlockPlaces(places=places, projections=projections, reasons=reasons)
 
     def _stream(self, places: dict[str, Place], reasons: dict[str, str]) -> None:
         """The stream between attention and feed-forward, and the ends of the feed-forward."""
         parts = self.parts
+        if self.tolerance > COARSE:
+            reasons |= dict.fromkeys(("resid_mid", "resid_cross", "feed_forward_input", "feed_forward_output"), BLURRED)
+            return
         mixing, crossing = (None if call is None else self.run.at(Place(call=call, made=True))
                             for call in (parts.output, parts.cross_output))
         last, stage = (mixing, "resid_mid") if crossing is None else (crossing, "resid_cross")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from infogeo.errors import ModelError
 from infogeo_adapters.transformers.stack import Stack, rounding, runner
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def for_search(model: PreTrainedModel, stack: Stack) -> tuple[PreTrainedModel, f
     -------
     PreTrainedModel
     float
+
+    Raises
+    ------
+    ModelError
+        A model in half precision holds something that cannot be copied.
     """
     import torch
 
@@ -44,7 +50,14 @@ def for_search(model: PreTrainedModel, stack: Stack) -> tuple[PreTrainedModel, f
     plain = all(type(w) is torch.nn.Parameter and w.is_floating_point() for w in weights)
     if model.dtype.itemsize >= 4 or not plain:
         return model, rounding(model)
-    twin: Any = copy.deepcopy(model, {id(tensor): tensor for tensor in chain(weights, model.buffers())})
+    try:
+        twin: Any = copy.deepcopy(model, {id(tensor): tensor for tensor in chain(weights, model.buffers())})
+    except (TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
+        raise ModelError(
+            f"{type(model).__name__} in {str(model.dtype).removeprefix('torch.')} is searched in float32, on a second "
+            f"model with the same weights, but it holds something that cannot be copied ({type(error).__name__}: "
+            f"{error}); load it with dtype='float32'"
+        ) from error
     for block in dict.fromkeys(runner(twin, stack.side).get_submodule(stack.path).children()):
         wide = _Wide(block)
         block.register_forward_pre_hook(wide.enter, with_kwargs=True, prepend=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from infogeo.entropy_profile import BRANCHES, STATES, EntropyProfile
 from infogeo.errors import ArgumentError, DomainError
 from infogeo.stages import StageActivations
 from infogeo_adapters.transformers.alignment import check_text
+from infogeo_adapters.transformers.arguments import check_model
 from infogeo_adapters.transformers.capture import capture_activations, capture_encoder_decoder
 from infogeo_adapters.transformers.forward import Overflow, prepare, run_items
 from infogeo_adapters.transformers.lens_plan import (
@@ -23,6 +24,7 @@ from infogeo_adapters.transformers.lens_plan import (
     Plan,
     Translator,
     make_plan,
+    named_stages,
     several,
     targets_of,
 )
@@ -39,8 +41,8 @@ OneText = str | LayerActivations | StageActivations | EncoderDecoderActivations
 
 @overload
 def logit_lens(  # type: ignore[overload-overlap]  # a str is a sequence of str, but one text
-    model: LanguageModel, text: OneText, *, target: str | None = ..., stages: LensStage | Sequence[LensStage] = ...,
-    lens: Translator | None = ..., compare: bool = ..., renyi: float | Sequence[float] = ...,
+    model: LanguageModel, text: OneText, *, target: str | None = ...,
+    stages: LensStage | Literal["all"] | Sequence[LensStage] = ..., lens: Translator | None = ..., compare: bool = ..., renyi: float | Sequence[float] = ...,
     top_p: float | None = ..., top_k: int = ..., used_only: bool = ..., readout: ReadOut | UserReadOut | None = ...,
     memory: float = ..., overflow: Overflow = ..., batch_tokens: int = ...,
 ) -> EntropyProfile: ...
@@ -49,7 +51,7 @@ def logit_lens(  # type: ignore[overload-overlap]  # a str is a sequence of str,
 @overload
 def logit_lens(
     model: LanguageModel, text: Sequence[OneText], *, target: Sequence[str] | None = ...,
-    stages: LensStage | Sequence[LensStage] = ..., lens: Translator | None = ..., compare: bool = ...,
+    stages: LensStage | Literal["all"] | Sequence[LensStage] = ..., lens: Translator | None = ..., compare: bool = ...,
     renyi: float | Sequence[float] = ..., top_p: float | None = ..., top_k: int = ..., used_only: bool = ...,
     readout: ReadOut | UserReadOut | None = ..., memory: float = ..., overflow: Overflow = ..., batch_tokens: int = ...,
 ) -> list[EntropyProfile]: ...
@@ -60,7 +62,7 @@ def logit_lens(
     text: OneText | Sequence[OneText],
     *,
     target: str | Sequence[str] | None = None,
-    stages: LensStage | Sequence[LensStage] = "resid_post",
+    stages: LensStage | Literal["all"] | Sequence[LensStage] = "resid_post",
     lens: Translator | None = None,
     compare: bool = True,
     renyi: float | Sequence[float] = (),
@@ -96,7 +98,8 @@ def logit_lens(
     stages : str or sequence of str
         ``resid_post`` (after each block, with the embedding before the first), ``resid_mid`` (after attention),
         ``attention_output`` and ``feed_forward_output`` (what these parts return, read out by itself), in decoders with
-        cross attention ``resid_cross`` and ``cross_attention_output``; ``embedding`` alone.
+        cross attention ``resid_cross`` and ``cross_attention_output``; ``embedding`` alone. ``"all"`` takes those that
+        the model has, or that were captured.
     lens : optional
         A tuned lens; by default states are read as they are.
     compare : bool
@@ -165,11 +168,14 @@ def logit_lens(
     >>> bool((profile.geodesic_length <= profile.path_length).all())
     True
     """
-    plan = make_plan(stages, lens, compare=compare, renyi=renyi, top_p=top_p, top_k=top_k, used_only=used_only,
-                 memory=memory)
     one = isinstance(text, str | LayerActivations | StageActivations | EncoderDecoderActivations)
     texts: Sequence[Any] = [text] if one else several(text)
     targets = targets_of(target, texts, one=one)
+    check_model(model)
+    plan = make_plan(
+        named_stages(model, stages, texts, decoder=targets is not None), lens, compare=compare, renyi=renyi,
+        top_p=top_p, top_k=top_k, used_only=used_only, memory=memory,
+    )
     reader = _Reader(model, plan, readout)
     profiles: dict[int, EntropyProfile] = {}
     for i, captured in _captured(model, texts, targets, plan, overflow, batch_tokens):
@@ -357,7 +363,7 @@ def _text_of(captured: Captured) -> tuple[LayerActivations, IntArray | None]:
     if isinstance(captured, EncoderDecoderActivations):
         return captured.decoder, captured.target_ids
     if isinstance(captured, StageActivations):
-        return captured.activations, None
+        return captured.activations, captured.target_ids
     return captured, None
 
 

@@ -10,6 +10,7 @@ from infogeo._checks import check_count, check_flag, check_memory, check_number
 from infogeo.activations import EncoderDecoderActivations, LayerActivations
 from infogeo.errors import ArgumentError, TextError
 from infogeo.stages import StageActivations
+from infogeo_adapters.transformers.stack import find_stack
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,25 @@ LENS_STAGES: tuple[LensStage, ...] = (
     "resid_post",
 )
 """Stages that can be read out, in the order in which a model passes through them."""
+
+def readable_stages(model: LanguageModel, *, decoder: bool) -> tuple[tuple[LensStage, ...], dict[LensStage, str]]:
+    """The stages of a model that can be read out, and of the others the reason why not.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    decoder : bool
+        Of an encoder-decoder model the decoder is read.
+    """
+    from infogeo_adapters.transformers._stage_plan import make_plan as plan_of
+
+    absent = plan_of(model, LENS_STAGES, None, decoder=decoder, strict=False).absent
+    depth = find_stack(model.model, "decoder").depth
+    lacking = {
+        stage: next(iter(absent[stage].values())) for stage in LENS_STAGES if len(absent.get(stage, {})) == depth
+    }
+    return tuple(stage for stage in LENS_STAGES if stage not in lacking), lacking
+
 
 class Translator(Protocol):
     """What takes the state after a layer to where the final norm expects it, such as a tuned lens."""
@@ -103,6 +123,18 @@ def _orders(renyi: Any) -> tuple[float, ...]:
         if order < 0:
             raise ArgumentError(f"renyi: found the order {order}, wanted 0 to infinity")
     return tuple(dict.fromkeys(orders))
+
+
+def named_stages(model: LanguageModel, stages: Any, texts: Sequence[Any], *, decoder: bool) -> Any:
+    """The stages themselves; for ``all`` those that the model has, or that were captured."""
+    if not (isinstance(stages, str) and stages == "all"):
+        return stages
+    if isinstance(texts[0], str):
+        return readable_stages(model, decoder=decoder)[0]
+    held = [text for text in texts if isinstance(text, StageActivations)]
+    if len(held) < len(texts):
+        return ("resid_post",)  # layers only: there are no other stages to read
+    return tuple(stage for stage in LENS_STAGES if all(text.blocks(stage) for text in held))
 
 
 def several(text: Any) -> Sequence[Any]:

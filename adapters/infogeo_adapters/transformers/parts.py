@@ -63,7 +63,7 @@ class BlockParts:
     """Counted from 1."""
     projections: Mapping[str, Projection]
     output: Call | None
-    """The output projection of attention."""
+    """The output projection of attention, or the last map of what else mixes tokens."""
     first: tuple[Call, ...]
     """The maps that the feed-forward begins with; a gated one has two."""
     hidden: tuple[Call, ...]
@@ -183,6 +183,9 @@ def _parts_of(number: int, leaves: list[Leaf], heads: int | None, end: torch.Ten
     if len(own) != 1:
         why = f"{len(own)} affine maps read what depends on other tokens, wanted exactly one, the output projection"
         reasons |= dict.fromkeys(("attention", *PROJECTIONS), why)
+        if own and all(any(leaves[j] is leaf for j in own[-1][1]) for leaf, _ in own[:-1]):
+            output, sources = own[-1]  # one after the other, as in Mamba; what they make leaves by the last
+            inside = _closure(leaves, sources, outputs=[out for out, _ in across])[0]
     else:
         output, sources = own[0]
         projections, why_not = find_projections(output, leaves, sources, heads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -207,12 +207,12 @@ def _of_pairs(
     for batch in batches_of_pairs(lengths, batch_tokens, exact=exact):
         taken = _Taken(plan)
         with _listening(model, plan, taken):
-            results = run_pairs(model, [pairs[i] for i in batch], attention=False, batch_tokens=sys.maxsize)
-            acts = [found.decoder for _, found in results]
+            results = list(run_pairs(model, [pairs[i] for i in batch], attention=False, batch_tokens=sys.maxsize))
         source, target = (max(lengths[i][k] for i in batch) for k in (0, 1))
         taken.cut((len(batch), target), (len(batch), source))
-        for row, i in enumerate(batch):
-            yield i, taken.of(row, acts[row], lengths[i][1], lengths[i][0])
+        for row, (i, (_, found)) in enumerate(zip(batch, results, strict=True)):
+            made = taken.of(row, found.decoder, lengths[i][1], lengths[i][0])
+            yield i, replace(made, target_ids=found.target_ids)
 
 
 @dataclass
