@@ -548,7 +548,7 @@ def test_wrong_reductions(bundled):
         ({"residual": 1.0}, "residual: found 1.0, wanted a weight"),
         ({"residual": True}, "residual: found True"),
         ({"blocks": []}, "blocks: found none"),
-        ({"blocks": [7]}, "blocks: found 7, wanted whole numbers from 1 to 6"),
+        ({"blocks": [7]}, "blocks: found 7, wanted numbers from 1 to 6"),
         ({"reduction": "rollout", "blocks": [1, 2]}, r"asked for were \[1, 2\]"),
     ):
         with pytest.raises(ArgumentError, match=message):

@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infog
 transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
 
 from infogeo.errors import ArgumentError, DomainError, ModelError, TextError  # noqa: E402
+from infogeo_adapters import capture_stages, logit_lens  # noqa: E402
 from infogeo_adapters.models import background_text  # noqa: E402
 from infogeo_adapters.transformers import capture as module  # noqa: E402
 from infogeo_adapters.transformers import forward  # noqa: E402
@@ -932,3 +933,13 @@ def test_background_holds_one_batch_at_a_time(tiny, monkeypatch):
 def test_background_needs_two_words(tiny):
     with pytest.raises(DomainError, match="found 1 words"):
         capture_background(tiny("gpt2"), "fox")
+
+
+def test_of_several_texts_the_bad_one_is_named(bundled):
+    for call in (capture_activations, capture_stages, logit_lens):
+        with pytest.raises(TextError, match="text 2: found only white space"):
+            call(bundled, ["The dog ran.", "It slept.", "  "])
+        with pytest.raises(TextError, match="text 1: the text has"):
+            call(bundled, ["The dog ran.", "ran home " * 600])
+        with pytest.raises(TextError, match=r"^text: found only white space"):
+            call(bundled, "  ")

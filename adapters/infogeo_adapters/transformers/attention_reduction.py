@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ from infogeo.results import Result, Source
 from infogeo_adapters.transformers.alignment import Words, check_text
 from infogeo_adapters.transformers.attention_access import attention_access
 from infogeo_adapters.transformers.attention_capture import recorded_attention
+from infogeo_adapters.transformers.channels import blocks_of
 from infogeo_adapters.transformers.forward import Item, Overflow, noted_source, prepare
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.locks import lock_of
@@ -71,7 +72,7 @@ def reduce_attention(
     text: str,
     *,
     reduction: Named | Reduce = "head_mean",
-    blocks: Iterable[int] | None = None,
+    blocks: Sequence[int] | None = None,
     target: str | None = None,
     kind: Literal["self", "cross"] = "self",
     residual: float = 0.5,
@@ -103,7 +104,7 @@ def reduce_attention(
     text : str
         Of an encoder-decoder model what its encoder reads.
     reduction : {"head_mean", "words", "rollout"} or callable
-    blocks : iterable of int, optional
+    blocks : sequence of int, optional
         Blocks counted from 1, by default all that attend. A rollout needs all.
     target : str, optional
         Text that the decoder of an encoder-decoder model is to predict. With it the decoder's attention is reduced,
@@ -229,12 +230,10 @@ def _check(
 
 
 def _blocks(
-    model: LanguageModel, stack: Stack, blocks: Iterable[int] | None, kind: str, *, whole: bool
+    model: LanguageModel, stack: Stack, blocks: Sequence[int] | None, kind: str, *, whole: bool
 ) -> list[int] | None:
     """The blocks to record: those given, all for a rollout."""
-    chosen = None if blocks is None else list(blocks)
-    if chosen == []:
-        raise ArgumentError("blocks: found none, wanted at least one")
+    chosen = None if blocks is None else list(blocks_of(stack.depth, blocks))
     if whole:
         having = [k.block for k in attention_access(model.model, stack).kinds if k.kind == kind]
         wanted = list(range(1, stack.depth + 1))

@@ -15,9 +15,9 @@ from infogeo.errors import ArgumentError, TextError
 from infogeo_adapters.models import background_text
 from infogeo_adapters.transformers.alignment import Splitter, Words, check_text, encode, word_spans, written_specials
 from infogeo_adapters.transformers.arguments import check_capture, check_model, several_texts, words_of_each
-from infogeo_adapters.transformers.forward import Overflow, prepare, run_items, splitter_name
+from infogeo_adapters.transformers.forward import Overflow, prepare, prepare_all, run_items, splitter_name
 from infogeo_adapters.transformers.loading import LanguageModel
-from infogeo_adapters.transformers.pairs import prepare_pair, run_pairs
+from infogeo_adapters.transformers.pairs import prepare_pair, prepare_pairs, run_pairs
 from infogeo_adapters.transformers.stack import find_stack
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def capture_activations(
         return next(run_items(model, [item], attention=attention, batch_tokens=batch_tokens))[1]
     texts = several_texts(text)
     splits = words_of_each(words, len(texts))
-    items = [prepare(model, check_text(t), w, overflow) for t, w in zip(texts, splits, strict=True)]
+    items = prepare_all(model, texts, splits, overflow)
     results = dict(run_items(model, items, attention=attention, batch_tokens=batch_tokens))
     return [results[i] for i in range(len(items))]
 
@@ -251,7 +251,7 @@ def capture_encoder_decoder(
     if len(texts) != len(targets):
         raise ArgumentError(f"target: found {len(targets)} targets for {len(texts)} texts, wanted one for each")
     splits = words_of_each(words, len(texts)), words_of_each(target_words, len(texts), "target_words")
-    pairs = [prepare_pair(model, *given, overflow) for given in zip(texts, targets, *splits, strict=True)]
+    pairs = prepare_pairs(model, texts, targets, *splits, overflow)
     results = dict(run_pairs(model, pairs, attention=attention, batch_tokens=batch_tokens))
     return [results[i] for i in range(len(pairs))]
 

@@ -21,6 +21,7 @@ from infogeo_adapters.transformers.alignment import (
     Tokens,
     Words,
     check_coverage,
+    check_text,
     encode,
     join_words,
     token_table,
@@ -96,6 +97,28 @@ def prepare(
     table = token_table(text, tokens, spans)
     check_coverage(text, model.tokenizer, table, spans)
     return Item(text=text, tokens=tokens, spans=spans, table=table, options=options)
+
+
+@contextlib.contextmanager
+def of_text(number: int | None) -> Iterator[None]:
+    """Say in a TextError which of several texts it is about, counted from 0; None for the only one."""
+    try:
+        yield
+    except TextError as error:
+        if number is None:
+            raise
+        raise TextError(f"text {number}: {str(error).removeprefix('text: ')}") from error
+
+
+def prepare_all(
+    model: LanguageModel, texts: Sequence[str], words: Sequence[Words | None], overflow: Overflow, *, one: bool = False
+) -> list[Item]:
+    """As :func:`prepare`, of several texts; an error says which one it is about, unless there is ``one`` only."""
+    items = []
+    for number, (text, split) in enumerate(zip(texts, words, strict=True)):
+        with of_text(None if one else number):
+            items.append(prepare(model, check_text(text), split, overflow))
+    return items
 
 
 def _fitting(

@@ -14,10 +14,9 @@ from infogeo.activations import EncoderDecoderActivations, LayerActivations
 from infogeo.entropy_profile import BRANCHES, STATES, EntropyProfile
 from infogeo.errors import ArgumentError, DomainError
 from infogeo.stages import StageActivations
-from infogeo_adapters.transformers.alignment import check_text
 from infogeo_adapters.transformers.arguments import check_model
 from infogeo_adapters.transformers.capture import capture_activations, capture_encoder_decoder
-from infogeo_adapters.transformers.forward import Overflow, prepare, run_items
+from infogeo_adapters.transformers.forward import Overflow, prepare_all, run_items
 from infogeo_adapters.transformers.lens_plan import (
     LENS_STAGES,
     LensStage,
@@ -42,9 +41,9 @@ OneText = str | LayerActivations | StageActivations | EncoderDecoderActivations
 @overload
 def logit_lens(  # type: ignore[overload-overlap]  # a str is a sequence of str, but one text
     model: LanguageModel, text: OneText, *, target: str | None = ...,
-    stages: LensStage | Literal["all"] | Sequence[LensStage] = ..., lens: Translator | None = ..., compare: bool = ..., renyi: float | Sequence[float] = ...,
-    top_p: float | None = ..., top_k: int = ..., used_only: bool = ..., readout: ReadOut | UserReadOut | None = ...,
-    memory: float = ..., overflow: Overflow = ..., batch_tokens: int = ...,
+    stages: LensStage | Literal["all"] | Sequence[LensStage] = ..., lens: Translator | None = ..., compare: bool = ...,
+    renyi: float | Sequence[float] = ..., top_p: float | None = ..., top_k: int = ..., used_only: bool = ...,
+    readout: ReadOut | UserReadOut | None = ..., memory: float = ..., overflow: Overflow = ..., batch_tokens: int = ...,
 ) -> EntropyProfile: ...
 
 
@@ -217,7 +216,7 @@ def _captured(
         yield 0, capture_activations(model, texts[0], attention=False, overflow=overflow, batch_tokens=batch_tokens)
     else:
         check_count("batch_tokens", batch_tokens, 1)
-        items = [prepare(model, check_text(text), None, overflow) for text in texts]
+        items = prepare_all(model, texts, [None] * len(texts), overflow)
         yield from run_items(model, items, attention=False, batch_tokens=batch_tokens)
 
 

@@ -19,6 +19,7 @@ from infogeo_adapters.transformers.forward import (
     as_activations,
     attention_of,
     noted_source,
+    of_text,
     prepare,
     run_stack,
 )
@@ -114,6 +115,18 @@ def _decoder_ids(model: LanguageModel, labels: IntArray) -> IntArray:
             "tokenizer or decoder_start_token_id does not belong to this model"
         )
     return np.asarray(read, dtype=np.int64)
+
+
+def prepare_pairs(
+    model: LanguageModel, texts: Sequence[str], targets: Sequence[str], words: Sequence[Words | None],
+    target_words: Sequence[Words | None], overflow: Overflow, *, one: bool = False,
+) -> list[Pair]:
+    """As :func:`prepare_pair`, of several pairs; an error says which one it is about, unless there is ``one`` only."""
+    pairs = []
+    for number, given in enumerate(zip(texts, targets, words, target_words, strict=True)):
+        with of_text(None if one else number):
+            pairs.append(prepare_pair(model, *given, overflow))
+    return pairs
 
 
 def run_pairs(

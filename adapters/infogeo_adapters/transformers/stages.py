@@ -19,13 +19,13 @@ from infogeo_adapters.transformers._stage_embeddings import before_blocks
 from infogeo_adapters.transformers._stage_places import Place, tensors_in
 from infogeo_adapters.transformers._stage_plan import ENDS, ROTATED, Key, Plan, make_plan
 from infogeo_adapters.transformers._stage_watch import Call, Watch, watched
-from infogeo_adapters.transformers.alignment import Words, check_text
+from infogeo_adapters.transformers.alignment import Words
 from infogeo_adapters.transformers.arguments import check_capture, several_texts, words_of_each
 from infogeo_adapters.transformers.attention_capture import recorded_attention
-from infogeo_adapters.transformers.forward import Item, Overflow, batches_of, prepare, run_items
+from infogeo_adapters.transformers.forward import Item, Overflow, batches_of, prepare_all, run_items
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.locks import lock_of
-from infogeo_adapters.transformers.pairs import Pair, batches_of_pairs, prepare_pair, run_pairs
+from infogeo_adapters.transformers.pairs import Pair, batches_of_pairs, prepare_pairs, run_pairs
 from infogeo_adapters.transformers.stack import find_stack, runner
 from infogeo_adapters.transformers.token_rows import states_of
 
@@ -168,15 +168,14 @@ def capture_stages(
     texts = [text] if isinstance(text, str) else several_texts(text)
     splits = [words] if one else words_of_each(words, len(texts))
     if target is None:
-        items = [prepare(model, check_text(t), w, overflow) for t, w in zip(texts, splits, strict=True)]
+        items = prepare_all(model, texts, splits, overflow, one=one)
         found = dict(_of_texts(model, plan, items, batch_tokens))
     else:
         targets = [target] if isinstance(target, str) else several_texts(target)
         if len(targets) != len(texts):
             raise ArgumentError(f"target: found {len(targets)} targets for {len(texts)} texts, wanted one for each")
         sources = [words if callable(words) else None] * len(texts)
-        pairs = [prepare_pair(model, t, y, s, w, overflow)
-                 for t, y, s, w in zip(texts, targets, sources, splits, strict=True)]
+        pairs = prepare_pairs(model, texts, targets, sources, splits, overflow, one=one)
         found = dict(_of_pairs(model, plan, pairs, batch_tokens))
     return found[0] if one else [found[i] for i in range(len(texts))]
 
