@@ -97,24 +97,11 @@ def statistics_of(logits: torch.Tensor, targets: Sequence[int], wanted: Wanted) 
     """
     import torch
 
-    n, rows, outcomes = logits.shape
-    size = TILE * torch.get_num_threads()
     true = torch.as_tensor(list(targets), device=logits.device)
-    work = _Work(logits, wanted, size)
-    at_once = max(1, size // (rows * outcomes))
-    parts: list[dict[str, Any]] = []
-    for start in range(0, n, at_once):
-        here = slice(start, min(start + at_once, n))
-        parts.append(work.tile(logits[here], true[here]))
-    joined = {
-        name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0] if name != "renyi"
-    }
-    renyi = {
-        order: np.concatenate([part["renyi"][order].cpu().numpy() for part in parts]).T for order in wanted.renyi
-    }
-    by_row = {
-        name: value.swapaxes(0, 1) if value.ndim >= 2 else value for name, value in joined.items()
-    }
+    found = _Work(logits, wanted, TILE * torch.get_num_threads()).chunk(logits, true)
+    renyi = {order: value.cpu().numpy().T for order, value in found.pop("renyi").items()}
+    arrays = {name: value.cpu().numpy() for name, value in found.items()}
+    by_row = {name: value.swapaxes(0, 1) if value.ndim >= 2 else value for name, value in arrays.items()}
     return Found(renyi=renyi, **by_row)
 
 
@@ -124,42 +111,34 @@ class _Work:
     def __init__(self, logits: torch.Tensor, wanted: Wanted, size: int) -> None:
         import torch
 
-        _, rows, outcomes = logits.shape
-        self.wanted, self.rows, self.outcomes = wanted, rows, outcomes
-        self.columns = min(outcomes, max(RUN, size // rows))
-        room = max(1, size // (rows * outcomes)) * rows * self.columns
+        tokens, rows, outcomes = logits.shape
+        self.wanted, self.outcomes = wanted, outcomes
+        at_once = min(tokens, max(1, size // (rows * outcomes)))
+        columns = min(outcomes, max(RUN, size // rows))
+        self.tokens = [slice(a, min(a + at_once, tokens)) for a in range(0, tokens, at_once)]
+        self.blocks = [slice(a, min(a + columns, outcomes)) for a in range(0, outcomes, columns)]
+        room = at_once * rows * columns
         self.arrays = [torch.empty(room, dtype=logits.dtype, device=logits.device) for _ in range(3)]
 
     def _array(self, which: int, like: torch.Tensor) -> torch.Tensor:
         return self.arrays[which][: like.numel()].view(like.shape)
 
-    def tile(self, z: torch.Tensor, true: torch.Tensor) -> dict[str, Any]:
-        """Statistics of a few tokens (g, R, V)."""
+    def chunk(self, z: torch.Tensor, true: torch.Tensor) -> dict[str, Any]:
+        """Statistics of the tokens (n, R, V); what is not of the size of the logits is done for all of them at once."""
         import torch
 
         wanted = self.wanted
-        g, rows, outcomes = z.shape
+        n, rows, _ = z.shape
         top_values, top_ids = _largest(z, wanted.top_k)
         top = top_values[..., :1]
-        own = torch.gather(z, 2, true.clamp_min(0)[:, None, None].expand(g, rows, 1))
-        blocks = [slice(a, min(a + self.columns, outcomes)) for a in range(0, outcomes, self.columns)]
-        sums = _Sums()
-        for block in blocks:
-            self._sums(z[..., block], top, own, sums)
+        own = torch.gather(z, 2, true.clamp_min(0)[:, None, None].expand(n, rows, 1))
+        sums = self._summed(z, top, own)
         if not bool(sums["own"].isfinite().all()):
-            sums = _Sums()
-            for block in blocks:
-                self._sums(z[..., block], top, own, sums, ruled_out=True)
+            sums = self._summed(z, top, own, ruled_out=True)
         mass = sums["mass"]
         log_mass = mass.log()
         log_sum = top[..., 0].double() + log_mass
-        steps = _Sums()
-        if wanted.compare and wanted.states > 1:
-            half = log_sum[:, : wanted.states] / -2
-            rounded = half.to(z.dtype)
-            for block in blocks:
-                self._distances(z[:, : wanted.states, block], rounded[..., None], steps)
-            self._unround(steps, (half - rounded.double()).exp())
+        steps = self._stepped(z, log_sum) if wanted.compare and wanted.states > 1 else self._sums_of_tiles()
         found = self._finished(sums, steps, mass, log_mass)
         there = (true >= 0)[:, None]
         top_log = top_values.double() - log_sum[..., None]
@@ -170,8 +149,30 @@ class _Work:
             "renyi": {order: self._renyi(order, sums, mass, log_mass) for order in wanted.renyi},
         }
         if wanted.top_p is not None:
-            found["set_size"] = _set_sizes(z, top, wanted.top_p)
+            found["set_size"] = torch.cat([_set_sizes(z[t], top[t], wanted.top_p) for t in self.tokens])
         return found
+
+    def _sums_of_tiles(self) -> _Sums:
+        return _Sums(len(self.blocks))
+
+    def _summed(self, z: torch.Tensor, top: torch.Tensor, own: torch.Tensor, *, ruled_out: bool = False) -> _Sums:
+        """What needs no normalizer, summed over outcomes."""
+        sums = self._sums_of_tiles()
+        for tokens in self.tokens:
+            for block in self.blocks:
+                self._sums(z[tokens, :, block], top[tokens], own[tokens], sums, ruled_out=ruled_out)
+        return sums
+
+    def _stepped(self, z: torch.Tensor, log_sum: torch.Tensor) -> _Sums:
+        """Squared distances of the roots from state to state, and from the first to the last of the path."""
+        steps = self._sums_of_tiles()
+        half = log_sum[:, : self.wanted.states] / -2
+        rounded = half.to(z.dtype)
+        for tokens in self.tokens:
+            for block in self.blocks:
+                self._distances(z[tokens, : self.wanted.states, block], rounded[tokens, :, None], steps)
+        self._unround(steps, (half - rounded.double()).exp())
+        return steps
 
     def _sums(
         self, z: torch.Tensor, top: torch.Tensor, own: torch.Tensor, sums: _Sums, *, ruled_out: bool = False
@@ -282,23 +283,31 @@ class _Work:
 class _Sums:
     """Sums over tiles by name, added up in float64 when they are asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: int) -> None:
+        self._blocks = blocks
         self._parts: dict[str, list[torch.Tensor]] = {}
+        self._totals: dict[str, torch.Tensor] = {}
 
     def add(self, name: str, value: torch.Tensor) -> None:
+        """The sum over one tile: all blocks of outcomes of a few tokens, then those of the next tokens."""
         self._parts.setdefault(name, []).append(value)
 
     def __contains__(self, name: str) -> bool:
         return name in self._parts
 
     def __setitem__(self, name: str, value: torch.Tensor) -> None:
-        self._parts[name] = [value]
+        self._totals[name] = value
 
     def __getitem__(self, name: str) -> torch.Tensor:
         import torch
 
-        parts = self._parts[name]
-        return parts[0].double() if len(parts) == 1 else torch.stack(parts).double().sum(0)
+        if name not in self._totals:
+            parts = self._parts[name]
+            total = torch.cat(parts[:: self._blocks]).double()
+            for block in range(1, self._blocks):
+                total += torch.cat(parts[block :: self._blocks]).double()
+            self._totals[name] = total
+        return self._totals[name]
 
 
 def _near_one(order: float) -> bool:
