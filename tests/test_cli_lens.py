@@ -352,8 +352,9 @@ def test_a_folder_has_a_page_that_opens_offline_and_the_numbers(
     assert not re.search(r"(?:src|href)=\"(?!#|plotly\.min\.js|lens\.)", page)
     assert "default-src 'none'" in page
     figures = figures_of(page)
-    assert [f["id"] for f in figures] == ["token-layer", "token-stage", "bands-plot", "histograms-plot", "path-plot"]
-    cells = figures[0]["figure"]["data"][0]
+    assert [f["id"] for f in figures] == ["bands-plot", "histograms-plot", "path-plot", "token-layer", "token-stage"]
+    assert page.index("Means over tokens") < page.index('id="token-layer"')  # overviews come first
+    cells = figures[3]["figure"]["data"][0]
     np.testing.assert_allclose(cells["z"], profile.entropy, rtol=6e-4, atol=1e-4)
     hover = cells["customdata"][6][1]
     assert hover[0] == "The"
@@ -383,7 +384,44 @@ def test_a_single_file_holds_all_and_escapes_the_text(tmp_path: Path, profile: E
         write_lens_report(profile, tmp_path / "x.html", text=TEXT, units="bans")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="wanted the EntropyProfile"):
         write_lens_report([profile], tmp_path / "x.html", text=TEXT)  # type: ignore[arg-type]
+    for wrong, said in (
+        ({"text": 3}, "text: found int, wanted str"), ({"target": 3}, "target: found int"),
+        ({"notes": "abc"}, "notes: found 'abc', wanted a sequence of sentences"), ({"notes": [3]}, "notes: found"),
+        ({"path": 3}, "path: found 3, wanted a path"),
+    ):
+        with pytest.raises(ArgumentError, match=re.escape(said)):
+            write_lens_report(profile, **{"path": tmp_path / "x.html", "text": TEXT, **wrong})  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="path: found 3, wanted a path"):
+        write_table(profile, 3)  # type: ignore[arg-type]
     assert [p.name for p in tmp_path.iterdir()] == ["lens.html"]
+
+
+@needs_plots
+def test_a_page_of_an_encoder_decoder_shows_both_texts(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    page = tmp_path / "t5.html"
+    source, target = "The lazy dog.", "The old fox & I slept."
+    assert main(["lens", source, "-m", str(folders("t5")), "--target", target, "-q", "-o", str(page)]) == 0
+    shown = page.read_text(encoding="utf-8")
+    quoted = re.findall(r'<blockquote class="sentence" dir="auto">(.*?)</blockquote>', shown)
+    assert quoted == ["The lazy dog.", "The old fox &amp; I slept."]
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", shown))
+    assert facts["Source"] == "4 words"
+    assert facts["Target"].startswith("7 words, ")
+    assert "Text" not in facts
+
+
+@needs_plots
+def test_a_page_of_one_place_says_no_course(tmp_path: Path) -> None:
+    single = make_profile(
+        np.ones((1, 3)), step_length=np.full((1, 3), np.nan), cross_entropy=np.full((1, 3), np.log(8.0)),
+        rank=np.full((1, 3), 2), target_ids=np.zeros(3, dtype=int),
+    )
+    page = write_lens_report(single, tmp_path / "one.html", text=TEXT).read_text(encoding="utf-8")
+    body = page[page.index("<main>"):page.index("</main>")]
+    assert "The mean entropy is 1 nats at the embedding." in body
+    assert "for 0 % of 3 tokens at the embedding; the perplexity is 8." in body
+    assert " goes from " not in body
+    assert [f["id"] for f in figures_of(page)] == ["histograms-plot", "token-layer"]
 
 
 # Figures
@@ -404,6 +442,44 @@ def test_a_long_text_goes_on_in_the_next_line_and_every_token_stands_once(staged
     assert second["label"].startswith("KL to the final prediction")
     shown = np.concatenate([np.array(z, dtype=float) for z in second["args"][0]["z"]], axis=1)
     np.testing.assert_allclose(shown, np.maximum(staged.kl_to_final, 0), rtol=6e-4, atol=1e-4)
+
+
+@needs_plots
+def test_the_colors_are_for_what_is_no_embedding_and_say_what_lies_beyond() -> None:
+    kl = np.array([[20.0] * 4, [2.0, 1.5, 1.0, 0.5], [0.0] * 4])
+    figure = plots.lens_figure(make_profile(np.ones((3, 4)), kl_to_final=kl), positions="tokens")
+    entropy, divergence = (button.args[1]["coloraxis"] for button in figure.layout.updatemenus[0].buttons[:2])
+    assert entropy["cmax"] == 1.0
+    assert "more" not in "".join(entropy["colorbar"]["ticktext"])
+    assert divergence["cmax"] == pytest.approx(np.quantile(kl[1:], 0.98), rel=5e-3)
+    assert divergence["colorbar"]["ticktext"][-1] == f"{divergence['cmax']:g} and more"
+    shown = figure.layout.updatemenus[0].buttons[1].args[0]["z"]
+    np.testing.assert_allclose(shown[0], kl)  # the numbers themselves are not clipped
+    ruled_out = np.array([[np.inf] * 2, [np.inf, 1.0], [0.0] * 2])
+    figure = plots.lens_figure(make_profile(np.ones((3, 2)), kl_to_final=ruled_out), positions="tokens")
+    end = figure.layout.updatemenus[0].buttons[1].args[1]["coloraxis"]
+    assert 0 < end["cmax"] <= 1.0
+    assert end["colorbar"]["ticktext"][-1].endswith("and more")
+
+
+@needs_plots
+def test_each_window_begins_a_line_with_its_name(tiny: Callable[[str], Any]) -> None:
+    model = tiny("gpt2")
+    text = "The quick brown fox jumps over the lazy dog near the riverbank. " * 4
+    made, _ = read_long_text(model, text)
+    sizes = [len(logit_lens(model, window).tokens) for window in split_into_windows(model, text)]
+    begins = [sum(sizes[:i]) for i in range(len(sizes))]
+    figure = plots.lens_figure(made, positions="tokens")
+    assert {*begins} <= {trace.x[0] for trace in figure.data}
+    assert [x for trace in figure.data for x in trace.x] == list(range(sum(sizes)))
+    names = [note.text for note in figure.layout.annotations]
+    assert names == [f"<b>window {i + 1}</b>" for i in range(len(sizes))]
+    tops = {trace.x[0]: figure.layout[f"yaxis{trace.yaxis[1:]}"].domain[1] for trace in figure.data}
+    assert [note.y for note in figure.layout.annotations] == [tops[begin] for begin in begins]
+    by_word = plots.lens_figure(made)
+    firsts = [int(np.flatnonzero(made.last_tokens() >= begin)[0]) for begin in begins]
+    assert {*firsts} <= {trace.x[0] for trace in by_word.data}
+    assert not plots.lens_figure(logit_lens(model, "The fox.")).layout.annotations
 
 
 @needs_plots
@@ -443,6 +519,11 @@ def test_histograms_hold_every_token_of_every_layer(staged: EntropyProfile) -> N
         plots.entropy_histogram_figure(staged, stage="resid_cross")
     with pytest.raises(ArgumentError, match="bins"):
         plots.entropy_histogram_figure(staged, bins=0)
+    titled = [k for k in range(7) if figure.layout[f"xaxis{k + 1 if k else ''}"].title.text]
+    assert titled == [4, 5, 6]  # the lowest row, four in each
+    assert all(len(figure.layout[f"yaxis{k + 1 if k else ''}"].tickvals) > 1 for k in range(7))
+    inner = staged.at_stage("attention_output")
+    assert len(plots.entropy_histogram_figure(inner).data) == 6  # its only stage needs no name
 
 
 @needs_plots
@@ -455,10 +536,34 @@ def test_the_path_has_its_steps_and_its_quotient(profile: EntropyProfile) -> Non
         for t in range(len(profile.tokens))
     ]
     assert min(quotient) >= 1
-    assert f"mean {np.mean(quotient):.2f}" in str(figure.layout.annotations[1].text)
+    assert f"median {sorted(quotient)[len(quotient) // 2]:.2f}" in str(figure.layout.annotations[1].text)
+    assert "beyond" not in figure.layout.xaxis2.title.text
     single = make_profile(np.ones((1, 3)), step_length=np.full((1, 3), np.nan))
     with pytest.raises(ArgumentError, match="no step from state to state"):
         plots.prediction_path_figure(single)
+    bare = make_profile(
+        np.ones((3, 3)), **{name: np.full((3, 3), np.nan) for name in ("step_length", "kl_to_final")}  # type: ignore[arg-type]
+    )
+    with pytest.raises(ArgumentError, match="compare=True"):
+        plots.prediction_path_figure(bare)
+
+
+@needs_plots
+def test_a_quotient_far_out_does_not_stretch_the_axis_and_is_counted(tmp_path: Path) -> None:
+    """Of 100 tokens 97 have quotients from 2 to 2.5, and three that end near where they began have 500."""
+    geodesic = np.array([1 / (2 + i / 192) for i in range(97)] + [0.002] * 3)
+    far = make_profile(np.ones((3, 100)), geodesic_length=geodesic)
+    figure = plots.prediction_path_figure(far)
+    assert "median 2.26" in figure.layout.annotations[1].text  # token 49.5 of the 97: 2 + 49.5 / 192
+    assert figure.layout.xaxis2.title.text.endswith("beyond: 3 tokens, up to 500")
+    (bars,) = [trace for trace in figure.data if trace.type == "bar"]
+    assert 2.4 < max(bars.x) < 3.1
+    assert sum(bars.y) == pytest.approx(0.97, abs=2e-3)
+    page = write_lens_report(far, tmp_path / "far.html", text=TEXT).read_text(encoding="utf-8")
+    said = re.search(r"The path is ([\d.]+) times .*? of the tokens: ([\d.]+) to ([\d.]+)\)", page)
+    assert said is not None
+    middle, low, high = map(float, said.groups())
+    assert low < middle < high < 3.1
 
 
 @needs_plots

@@ -95,6 +95,8 @@ def test_the_text_is_one_screen_of_aligned_lines(report: ModelReport) -> None:
     assert len(column) == 1
     assert all(line.startswith("✓ ") for line in named)
     assert max(map(len, report.text(width=60).splitlines()[1:])) <= 60
+    with pytest.raises(ArgumentError, match="width: found 'a', wanted a whole number"):
+        report.text(width="a")  # type: ignore[arg-type]
 
 
 def test_a_report_is_a_table_and_strict_json(report: ModelReport) -> None:

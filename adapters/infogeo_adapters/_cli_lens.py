@@ -116,7 +116,7 @@ def lens(
             renyi=options["orders"], top_p=options["top_p"], used_only=options["used_only"],
             top_k=options["top_k"] if given("top_k") else min(TOP_K, len(model.tokenizer)) if pages else 1,
         )
-    written = None if out is None else _write(profile, out, kind, whole, units, notes)
+    written = None if out is None else _write(profile, out, kind, (whole, target), units, notes)
     if written is not None:
         say(f"wrote {written}")
     if as_json:
@@ -164,14 +164,15 @@ def _tuned(file: str | None, model: Any) -> Any:
 
 
 def _write(
-    profile: EntropyProfile, out: str, kind: str | None, text: str, units: EntropyUnit, notes: list[str]
+    profile: EntropyProfile, out: str, kind: str | None, texts: tuple[str, str | None], units: EntropyUnit,
+    notes: list[str],
 ) -> str:
     from infogeo_adapters.files import write_atomically
     from infogeo_adapters.report.lens import readable_tokens, write_lens_report
     from infogeo_adapters.tables import write_table
 
     if kind in ("html", "folder"):
-        return str(write_lens_report(profile, out, text=text, units=units, notes=notes))
+        return str(write_lens_report(profile, out, text=texts[0], target=texts[1], units=units, notes=notes))
     if kind == "json":
         write_atomically(out, (profile.to_json() + "\n").encode("utf-8"))
     else:

@@ -10,11 +10,11 @@ from typing import Any, cast
 import numpy as np
 
 from infogeo.entropy_profile import EntropyProfile
-from infogeo.errors import ArgumentError, ModelError
+from infogeo.errors import ArgumentError
 from infogeo_adapters.transformers.alignment import check_text, encode
 from infogeo_adapters.transformers.capture import split_into_windows
 from infogeo_adapters.transformers.lens import logit_lens
-from infogeo_adapters.transformers.lens_plan import LENS_STAGES
+from infogeo_adapters.transformers.lens_plan import readable_stages
 from infogeo_adapters.transformers.loading import LanguageModel
 
 ALL = "all"
@@ -57,8 +57,11 @@ def read_long_text(
             "a token sees nothing of the windows before its own"
         )
     if [*stages] == [ALL]:
-        stages, lacking = find_stages(model, windows[0], target)
-        notes += lacking
+        stages, lacking = readable_stages(model, decoder=target is not None)
+        notes += [
+            f"without {stage}: {reason}" for stage, reason in lacking.items()
+            if target is not None or "cross" not in stage
+        ]
     profiles = []
     for i, window in enumerate(windows):
         profiles.append(logit_lens(model, window, target=target, stages=cast("Any", stages), **options))
@@ -67,35 +70,10 @@ def read_long_text(
     return join_profiles(profiles, text), notes
 
 
-def find_stages(model: LanguageModel, text: str, target: str | None) -> tuple[tuple[str, ...], list[str]]:
-    """The stages that can be read out of a model, and why others cannot."""
-    found = ["embedding", "resid_post"]
-    lacking = []
-    inside = [s for s in LENS_STAGES if s not in found and (target is not None or "cross" not in s)]
-    for stage in inside:
-        reason = _reason(model, text, target, stage)
-        if reason is None:
-            found.append(stage)
-        else:
-            lacking.append(f"without {stage}: {reason}")
-    return tuple(stage for stage in LENS_STAGES if stage in found), lacking
-
-
-def _reason(model: LanguageModel, text: str, target: str | None, stage: str) -> str | None:
-    """Why no block has a stage; None if one has."""
-    from infogeo_adapters.transformers.stages import capture_stages
-
-    try:
-        captured = capture_stages(model, text, target=target, stages=[stage])
-    except ModelError as error:
-        return str(error)
-    if captured.blocks(stage):
-        return None
-    return next(iter(captured.absent.get(stage, {}).values()), "no block has it")
-
-
 def join_profiles(profiles: Sequence[EntropyProfile], text: str) -> EntropyProfile:
     """Profiles of the windows of one text as one profile, window after window.
+
+    The options of its source tell how many there are, and the first token of each.
 
     Raises
     ------
@@ -114,6 +92,7 @@ def join_profiles(profiles: Sequence[EntropyProfile], text: str) -> EntropyProfi
     def rows(name: str) -> Any:
         return np.concatenate([getattr(p, name) for p in profiles], axis=1)
 
+    tokens = np.cumsum([0, *(len(p.tokens) for p in profiles[:-1])]).tolist()
     source = replace(first.source, text_hash=hashlib.sha256(text.encode()).hexdigest())
     return replace(
         first,
@@ -131,5 +110,5 @@ def join_profiles(profiles: Sequence[EntropyProfile], text: str) -> EntropyProfi
         token_words=np.concatenate([
             np.where(p.token_words < 0, -1, p.token_words + n) for p, n in zip(profiles, before, strict=True)
         ]),
-        source=source.with_options(windows=len(profiles)),
+        source=source.with_options(windows=len(profiles), window_starts=", ".join(str(n) for n in tokens)),
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from infogeo._checks import check_count
 from infogeo.errors import ArgumentError, InfogeoError
 from infogeo.results import Result, Source
 
@@ -73,7 +74,13 @@ class ModelReport(Result):
         Returns
         -------
         str
+
+        Raises
+        ------
+        ArgumentError
+            If width is no whole number of at least 1.
         """
+        check_count("width", width, 1)
         column = 4 + max((len(check.name) for check in self.checks), default=0)
         lines = [self.summary()]
         for check in self.checks:

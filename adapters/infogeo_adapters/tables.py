@@ -17,7 +17,7 @@ from infogeo.errors import ArgumentError, FormatError
 from infogeo.results import Result, to_plain
 from infogeo_adapters._graph_text import CONTROL, csv_text
 from infogeo_adapters._require import require
-from infogeo_adapters.files import check_characters, check_place, format_of, write_atomically
+from infogeo_adapters.files import check_characters, check_path, check_place, format_of, write_atomically
 
 Columns = Sequence[str]
 Rows = Sequence[tuple[Any, ...]]
@@ -43,7 +43,7 @@ def write_table(result: Result, path: str | os.PathLike[str], *, format: str | N
     Raises
     ------
     ArgumentError
-        If the format is unknown, or the result is not a table.
+        If the format is unknown, the result is not a table, or path is no path.
     FormatError
         If a text holds what no file can (half a surrogate pair), or a CSV file not (control characters but tab and
         line breaks), or two columns of a Parquet file would have one name.
@@ -75,7 +75,7 @@ def write_table(result: Result, path: str | os.PathLike[str], *, format: str | N
     "a",0.0,1.0
     "b",1.0,0.0
     """
-    target = Path(path)
+    target = check_path("path", path)
     name = format_of(target, format, SUFFIXES)
     try:
         columns, rows = result.rows()

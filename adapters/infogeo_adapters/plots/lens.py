@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infogeo._checks import FloatArray, IntArray
 from infogeo.entropy_profile import EntropyProfile, EntropyUnit
@@ -21,6 +22,7 @@ from infogeo_adapters.plots.style import (
     figure,
     graph_objects,
     label,
+    nice_ticks,
     plural,
     shorten,
     significant,
@@ -41,6 +43,8 @@ HOVERS = 20_000
 """Up to so many cells all outcomes of the profile are told when a cell is pointed at; beyond, only the first."""
 PER_LETTER = 7
 """Width of a letter in pixels, about."""
+CLIPPED, NEAR = 0.98, 1.15
+"""Colors end at this quantile of the values besides the embedding's, unless the largest value is so near to it."""
 
 
 def check_units(units: str) -> None:
@@ -66,7 +70,9 @@ def lens_figure(
 
     Dark is certain. A cell that is pointed at tells the most probable outcomes with their probabilities, the entropy,
     the divergence from the final prediction, and the rank of the true token; a menu colors by the divergence, by the
-    surprise at the true token, or by the step on the Fisher–Rao path instead. A long text goes on in the next line.
+    surprise at the true token, or by the step on the Fisher–Rao path instead. Each scale ends where 98 % of the values
+    besides the embedding's lie below; what is larger has the last color, and the bar says so. A long text goes on in
+    the next line, and each window of a text read in windows begins a line of its own.
 
     Parameters
     ----------
@@ -92,7 +98,8 @@ def lens_figure(
     grid = _grid(profile, positions)
     values = _colorings(profile, units, grid.places)
     template, hover = _hover(profile, units, grid)
-    shape = _Shape(rows=len(profile.row_stages), n=len(grid.places), longest=grid.longest,
+    starts = np.unique(np.searchsorted(grid.places, window_starts(profile))).tolist()
+    shape = _Shape(rows=len(profile.row_stages), starts=tuple(starts), n=len(grid.places), longest=grid.longest,
                    row_label=max(len(s) for s in grid.rows))
     traces, layout = [], {}
     for k, line in enumerate(shape.lines()):
@@ -125,8 +132,15 @@ def lens_figure(
         "dark is certain.",
         height=shape.height, min_width=shape.min_width, max_width=shape.max_width, caller="lens_figure",
         margin={"t": shape.TOP, "b": 8, "l": shape.left, "r": 12},
-        coloraxis=_axis(values[0]), updatemenus=[_choices(values, shape)], **layout,
+        coloraxis=_axis(values[0]), updatemenus=[_choices(values, shape)], annotations=_window_names(shape), **layout,
     )
+
+
+def window_starts(profile: EntropyProfile) -> list[int]:
+    """The first token of each window that a text was read in; 0 alone where it was read in one piece."""
+    said = str(profile.source.options.get("window_starts") or "")
+    numbers = {int(part) for part in said.split(", ") if part.isdecimal()}
+    return sorted({0} | {number for number in numbers if number < len(profile.tokens)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,11 +166,14 @@ class _Shape:
     """Sizes in pixels."""
 
     rows: int
+    starts: tuple[int, ...]
+    """Columns that a window begins at, 0 among them."""
     n: int
     longest: int
     row_label: int
 
     TOP = 118
+    WINDOW = 20
 
     @property
     def with_text(self) -> bool:
@@ -166,7 +183,8 @@ class _Shape:
     def across(self) -> int:
         """Columns of a line, so that all lines are about as long."""
         most = ACROSS_TEXT if self.with_text else ACROSS
-        return -(-self.n // -(-self.n // most))
+        longest = max(end - start for start, end in self.segments())
+        return -(-longest // -(-longest // most))
 
     @property
     def cell(self) -> int:
@@ -189,7 +207,7 @@ class _Shape:
 
     @property
     def plot(self) -> int:
-        return len(self.lines()) * (self.cell * self.rows + self.under)
+        return sum(self.above(line) + self.cell * self.rows + self.under for line in self.lines())
 
     @property
     def height(self) -> int:
@@ -203,14 +221,28 @@ class _Shape:
     def max_width(self) -> int:
         return max(self.min_width, (110 if self.with_text else 26) * self.across + self.left + 12)
 
-    def lines(self) -> list[slice]:
-        """The columns of each line."""
-        return [slice(i, min(i + self.across, self.n)) for i in range(0, self.n, self.across)]
+    def segments(self) -> list[tuple[int, int]]:
+        """The columns of each window, from and to."""
+        return list(pairwise((*self.starts, self.n)))
 
-    def domain(self, line: int) -> tuple[float, float]:
+    def lines(self) -> list[slice]:
+        """The columns of each line; a window begins a new one."""
+        return [
+            slice(i, min(i + self.across, end))
+            for start, end in self.segments() for i in range(start, end, self.across)
+        ]
+
+    def above(self, line: slice) -> int:
+        """Room over a line for the name of the window that it begins."""
+        return self.WINDOW if len(self.starts) > 1 and line.start in self.starts else 0
+
+    def domain(self, number: int) -> tuple[float, float]:
         """Where a line stands, as shares of the height of the plot from below."""
-        top = 1 - line * (self.cell * self.rows + self.under) / self.plot
-        return max(0.0, top - self.cell * self.rows / self.plot), min(1.0, top)
+        lines = self.lines()
+        high = self.cell * self.rows
+        before = sum(self.above(line) + high + self.under for line in lines[:number]) + self.above(lines[number])
+        top = 1 - before / self.plot
+        return max(0.0, top - high / self.plot), min(1.0, top)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -221,6 +253,9 @@ class _Coloring:
     values: FloatArray
     scale: Sequence[tuple[float, str]]
     top: float
+    """Where the colors end."""
+    more: bool
+    """Whether values lie beyond."""
 
 
 def _grid(profile: EntropyProfile, positions: Positions) -> _Grid:
@@ -269,19 +304,46 @@ def _colorings(profile: EntropyProfile, units: EntropyUnit, places: IntArray) ->
     made = []
     for _, name, values, colors in found:
         chosen = np.asarray(values[:, places])
-        known = chosen[~np.isnan(chosen)]
-        largest = float(known.max(initial=0.0))
-        made.append(_Coloring(name=name, values=chosen, scale=colors, top=significant(largest) if largest > 0 else 1.0))
+        top, more = _top(chosen, np.array([stage == "embedding" for stage in profile.row_stages]))
+        made.append(_Coloring(name=name, values=chosen, scale=colors, top=top, more=more))
     return made
 
 
+def _top(values: FloatArray, embedding: NDArray[np.bool_]) -> tuple[float, bool]:
+    """Where the colors of a quantity end, and whether values lie beyond."""
+    rest = values if embedding.all() else values[~embedding]
+    known = rest[np.isfinite(rest)]
+    most = float(np.quantile(known, CLIPPED)) if known.size else 0.0
+    largest = float(values[~np.isnan(values)].max(initial=0.0))
+    if largest <= NEAR * most:
+        return significant(largest) if largest > 0 else 1.0, False
+    finite = float(values[np.isfinite(values)].max(initial=0.0))
+    end = most if most > 0 else finite if finite > 0 else 1.0
+    return significant(end, 3), largest > significant(end, 3)
+
+
+def _window_names(shape: _Shape) -> list[dict[str, Any]]:
+    """What stands over the first line of each window, if there are several."""
+    return [
+        {"text": f"<b>window {shape.starts.index(line.start) + 1}</b>", "x": 0, "xref": "paper", "xanchor": "left",
+         "y": shape.domain(k)[1], "yref": "paper", "yanchor": "bottom", "showarrow": False, "font": {"size": SMALL}}
+        for k, line in enumerate(shape.lines()) if shape.above(line)
+    ]
+
+
 def _axis(coloring: _Coloring) -> dict[str, Any]:
+    ticks = nice_ticks(coloring.top, 4)
+    names = [f"{tick:g}" for tick in ticks]
+    if coloring.more:
+        kept = [tick for tick in ticks if tick <= 0.72 * coloring.top]
+        ticks, names = [*kept, coloring.top], [*(f"{tick:g}" for tick in kept), f"{coloring.top:g} and more"]
     return {
         "colorscale": [list(pair) for pair in coloring.scale], "cmin": 0.0, "cmax": coloring.top,
         "colorbar": {
             "title": {"text": label(coloring.name, None), "side": "top", "font": {"size": SMALL}},
             "orientation": "h", "thickness": 10, "lenmode": "pixels", "len": 250, "x": 1, "xanchor": "right", "y": 1,
-            "yanchor": "bottom", "ypad": 8, "xpad": 0, "tickfont": {"size": SMALL}, "outlinewidth": 0, "nticks": 5,
+            "yanchor": "bottom", "ypad": 8, "xpad": 36 if coloring.more else 0, "tickfont": {"size": SMALL},
+            "outlinewidth": 0, "tickvals": ticks, "ticktext": names,
         },
     }
 

@@ -21,6 +21,7 @@ from infogeo_adapters.plots.style import (
     figure,
     graph_objects,
     label,
+    nice_ticks,
     plural,
     significant,
 )
@@ -34,6 +35,8 @@ OUTER, INNER = "rgba(11,92,173,0.16)", "rgba(11,92,173,0.30)"
 ACROSS = 4
 """Histograms in one row."""
 BINS = 30
+TAIL, FAR_OUT = 0.98, 2.0
+"""Quotients over this quantile, or over so many times the 90 % quantile, may lie beyond the end of the axis."""
 FEW_TICKS = 14
 """Up to so many names of states stand level under an axis."""
 
@@ -71,7 +74,7 @@ def entropy_band_figure(profile: EntropyProfile, *, units: EntropyUnit = "nats")
     high, gap, head = 270, 78, 96
     plot = down * high + (down - 1) * gap
     entropy = profile.in_units(units)
-    top = _ceiling(np.quantile(entropy, 0.9, axis=1).max())
+    top = _top(entropy)
     traces: list[Any] = []
     layout: dict[str, Any] = {}
     notes = []
@@ -98,13 +101,13 @@ def entropy_band_figure(profile: EntropyProfile, *, units: EntropyUnit = "nats")
         traces, title="Entropy over tokens, by layer" + (" and stage" if len(stages) > 1 else ""),
         summary=f"{capital(entropy_name(profile, units))} of {plural(n, 'token')} at {plural(len(stages), 'stage')}: "
         "mean and median, the quartiles (dark) and the 10 and 90 % quantiles (light).",
-        height=plot + head + 58, min_width=340 * across + 60, max_width=800 if across == 1 else 1120,
+        height=plot + head + 58, min_width=340 * across + 60, max_width=1120,
         caller="entropy_band_figure", margin={"t": head, "b": 48}, legend=_legend(plot), annotations=notes, **layout,
     )
 
 
 def entropy_histogram_figure(
-    profile: EntropyProfile, *, units: EntropyUnit = "nats", stage: str = "resid_post", bins: int = BINS
+    profile: EntropyProfile, *, units: EntropyUnit = "nats", stage: str | None = None, bins: int = BINS
 ) -> go.Figure:
     """How the entropies of the tokens are distributed at each layer: a histogram for each, on a common axis of entropy.
 
@@ -112,8 +115,9 @@ def entropy_histogram_figure(
     ----------
     profile : EntropyProfile
     units : {'nats', 'bits', 'normalized'}
-    stage : str
-        The stage shown at once; a menu chooses among those of the profile.
+    stage : str, optional
+        The stage shown at once; a menu chooses among those of the profile. By default ``resid_post``, or the last stage
+        of a profile without.
     bins : int
         Of equal width, from zero to the largest possible entropy that any token comes near.
 
@@ -130,6 +134,7 @@ def entropy_histogram_figure(
     check_count("bins", bins, 1)
     go = graph_objects("entropy_histogram_figure")
     stages = _stages(profile)
+    stage = [*stages][-1] if stage is None else stage
     if stage not in stages:
         raise ArgumentError(f"stage: found {stage!r}, but this profile has {', '.join(stages)}")
     entropy = profile.in_units(units)
@@ -153,12 +158,13 @@ def entropy_histogram_figure(
                                  "range": [0, float(edges[-1])], "tickfont": {"size": SMALL},
                                  "title": {"text": label(entropy_name(profile, units), None) if grid.last(k) else "",
                                            "standoff": 6, "font": {"size": SMALL}}}
-        layout[f"yaxis{end}"] = {"domain": upright, "anchor": f"x{end}", "range": found[stage].scale(layer),
-                                 "nticks": 4, "tickformat": ".0%", "tickfont": {"size": SMALL}}
+        layout[f"yaxis{end}"] = {"domain": upright, "anchor": f"x{end}", "tickfont": {"size": SMALL},
+                                 **found[stage].scale(layer)}
     menu = [
         {"label": label(name.replace("_", " "), None), "method": "update",
          "args": [{"y": [one.heights(layer) for layer in layers]}, {"annotations": one.notes(layers, places)} | {
-             f"yaxis{k + 1 if k else ''}.range": one.scale(layer) for k, layer in enumerate(layers)
+             f"yaxis{k + 1 if k else ''}.{key}": value
+             for k, layer in enumerate(layers) for key, value in one.scale(layer).items()
          }]}
         for name, one in found.items()
     ]
@@ -188,9 +194,11 @@ class _Histograms:
         """Shares of the tokens, nothing where the stage is not."""
         return _plain(self.shares[layer]) if layer in self.shares else []
 
-    def scale(self, layer: int) -> list[float]:
+    def scale(self, layer: int) -> dict[str, list[Any]]:
         """The axis of heights."""
-        return [0.0, 1.08 * float(self.shares[layer].max()) if layer in self.shares else 1.0]
+        most = float(self.shares[layer].max()) if layer in self.shares else 1.0
+        ticks = nice_ticks(most, 3)
+        return {"range": [0.0, 1.08 * most], "tickvals": ticks, "ticktext": [f"{100 * tick:g}%" for tick in ticks]}
 
     def notes(self, layers: Sequence[int], places: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
         """What stands above each histogram."""
@@ -219,8 +227,8 @@ class _Panels:
         return [left, min(1.0, left + wide)], [max(0.0, top - self.high / self.height), min(1.0, top)]
 
     def last(self, k: int) -> bool:
-        """Whether no panel stands below."""
-        return k + self.across >= self.count
+        """Whether a panel stands in the lowest row."""
+        return k // self.across == self.down - 1
 
 
 def prediction_path_figure(profile: EntropyProfile) -> go.Figure:
@@ -228,7 +236,8 @@ def prediction_path_figure(profile: EntropyProfile) -> go.Figure:
 
     On the left the Fisher–Rao length of the step to each state of the residual stream from the one before, over
     tokens; on the right the length of the whole path over that of the geodesic from its first to its last point, which
-    is at least one.
+    is at least one, with its median. Of a token whose first and last prediction nearly agree it is very large: where
+    some lie far out, the axis ends before them, and says how many lie beyond.
 
     Parameters
     ----------
@@ -241,13 +250,18 @@ def prediction_path_figure(profile: EntropyProfile) -> go.Figure:
     Raises
     ------
     ArgumentError
-        If the profile has fewer than two states of the residual stream.
+        If the profile has fewer than two states of the residual stream, or no comparisons.
     """
     go = graph_objects("prediction_path_figure")
     stepped = [r for r in range(len(profile.row_stages)) if not np.isnan(profile.step_length[r]).all()]
+    if not stepped and np.isnan(profile.kl_to_final).all():
+        raise ArgumentError(
+            "prediction_path_figure: the profile holds no comparisons; make it with logit_lens(..., compare=True)"
+        )
     if not stepped:
         raise ArgumentError(
-            "prediction_path_figure: the profile has no step from state to state; make it with the stage resid_post"
+            "prediction_path_figure: the profile has no step from state to state; read the text with "
+            "logit_lens(..., stages='resid_post'), for at_stage keeps no step over a state that it leaves out"
         )
     names = [row_names(profile)[r] for r in stepped]
     places = list(range(1, len(stepped) + 1))
@@ -262,35 +276,46 @@ def prediction_path_figure(profile: EntropyProfile) -> go.Figure:
         "xaxis": {"domain": [0, wide], "showgrid": False, "tickvals": shown, "range": [0.6, len(places) + 0.4],
                   "ticktext": [label(names[i - 1], None) for i in shown],
                   "tickangle": -45 if long_names else 0, "title": {"text": "" if long_names else "to layer"}},
-        "yaxis": {"range": [0, _ceiling(float(np.quantile(steps, 0.9, axis=1).max()))], "nticks": 6,
+        "yaxis": {"range": [0, _top(steps)], "nticks": 6,
                   "title": {"text": "step (Fisher–Rao)"}},
     }
     notes = [_caption("Step to each state", 0.0, 1.0)]
     if ratio.size:
-        counts, edges = np.histogram(ratio, bins=BINS)
+        end = _end(ratio)
+        beyond = int((ratio > end).sum())
+        counts, edges = np.histogram(ratio[ratio <= end], bins=BINS)
         traces.append(go.Bar(
             x=[significant(float(m)) for m in (edges[:-1] + edges[1:]) / 2], y=_plain(counts / len(ratio)),
             width=float(edges[1] - edges[0]), marker={"color": ORANGE, "line": {"width": 0}}, xaxis="x2", yaxis="y2",
             showlegend=False, hovertemplate="about %{x:.3g} times the geodesic: %{y:.1%} of the tokens<extra></extra>",
         ))
         layout["xaxis2"] = {"domain": [0.66, 1.0], "anchor": "y2", "showgrid": False, "nticks": 6,
-                            "title": {"text": "path over geodesic"}}
+                            "title": {"text": "path over geodesic" + (
+                                f"<br>beyond: {plural(beyond, 'token')}, up to {ratio.max():,.3g}" if beyond else ""
+                            )}}
         layout["yaxis2"] = {"anchor": "x2", "tickformat": ".0%", "nticks": 6,
                             "title": {"text": "tokens", "standoff": 6}}
-        notes.append(_caption(f"Path over geodesic, mean {ratio.mean():.2f}", 0.66, 1.0))
+        notes.append(_caption(f"Path over geodesic, median {np.median(ratio):.2f}", 0.66, 1.0))
     return figure(
         traces, title="The path of the prediction on the simplex",
         summary=f"Fisher–Rao steps of {plural(len(profile.tokens), 'token')} through {plural(len(places) + 1, 'state')}"
-        + (f"; the path is {ratio.mean():.3g} times the geodesic on average." if ratio.size else "."),
-        height=300 + head + 60, min_width=680, max_width=1120, caller="prediction_path_figure",
-        margin={"t": head, "b": 52}, legend=_legend(300), annotations=notes, bargap=0, **layout,
+        + (f"; the path is {np.median(ratio):.3g} times the geodesic at the median." if ratio.size else "."),
+        height=300 + head + 78, min_width=680, max_width=1120, caller="prediction_path_figure",
+        margin={"t": head, "b": 70}, legend=_legend(300), annotations=notes, bargap=0, **layout,
     )
 
 
 def path_over_geodesic(profile: EntropyProfile) -> FloatArray:
     """Length of each token's path over that of its geodesic, of the tokens whose prediction moves at all."""
-    moved = profile.geodesic_length > 1e-9
+    moved = (profile.geodesic_length > 1e-9) & ~np.isnan(profile.path_length)
     return np.asarray(profile.path_length[moved] / profile.geodesic_length[moved])
+
+
+def _end(ratio: FloatArray) -> float:
+    """Where the axis of quotients ends: at the largest, or before those that lie far out."""
+    limit = min(np.quantile(ratio, TAIL, method="lower"), FAR_OUT * np.quantile(ratio, 0.9, method="lower"))
+    end, largest = float(ratio[ratio <= limit].max()), float(ratio.max())
+    return end if largest > 1.5 * end else largest
 
 
 def _stages(profile: EntropyProfile) -> dict[str, list[int]]:
@@ -357,6 +382,11 @@ def _some(places: Sequence[int]) -> list[int]:
     """So many of the places, evenly spread, that their labels fit."""
     step = -(-len(places) // FEW_TICKS)
     return list(places[::step])
+
+
+def _top(values: FloatArray) -> float:
+    """Where an axis ends that shows all bands and means of some rows (R, T)."""
+    return _ceiling(float(max(np.quantile(values, 0.9, axis=1).max(), values.mean(axis=1).max())))
 
 
 def _ceiling(value: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +161,19 @@ def capital(text: str) -> str:
 def significant(value: float, digits: int = 4) -> float:
     """The value rounded to so many significant digits, which keeps pages small."""
     return float(f"{value:.{digits}g}")
+
+
+def nice_ticks(top: float, most: int) -> list[float]:
+    """Zero and the multiples of a round number up to a positive value, at most so many of them.
+
+    Examples
+    --------
+    >>> nice_ticks(7.03, 4), nice_ticks(0.13, 3)
+    ([0.0, 2.0, 4.0, 6.0], [0.0, 0.05, 0.1])
+    """
+    power = 10.0 ** math.floor(math.log10(top / most))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10, 20) if m * power * most >= top)
+    return [significant(i * step) for i in range(int(top / step + 1e-9) + 1)]
 
 
 def plural(count: int, noun: str) -> str:

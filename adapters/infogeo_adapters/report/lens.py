@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from infogeo.entropy_profile import EntropyProfile, EntropyUnit
 from infogeo.errors import ArgumentError
 from infogeo_adapters._require import require
+from infogeo_adapters.files import check_path, write_atomically
 from infogeo_adapters.plots import (
     entropy_band_figure,
     entropy_histogram_figure,
@@ -30,6 +31,7 @@ from infogeo_adapters.report.exports import Exported, ReadableTokens, export
 from infogeo_adapters.report.folder import whole_folder
 from infogeo_adapters.report.sections import Figure, Section, Table, page_number
 from infogeo_adapters.tables import write_table
+from infogeo_adapters.transformers.alignment import split_words
 
 SHORT = {"rank_1_share": "rank_1", "step_length": "step", "entropy_p10": "p10", "entropy_p90": "p90"}
 """Shorter names of columns."""
@@ -39,7 +41,8 @@ TALL = 900
 MAP = (
     "Each cell is the prediction of {what} read out at one place of the model: dark where it is certain. Point at a "
     "cell for its most probable tokens, its entropy, its divergence from the final prediction and the rank of the true "
-    "token; the menu colors by another of these. The text runs from left to right and goes on in the next line."
+    "token; the menu colors by another of these. The text runs from left to right and goes on in the next line; a long "
+    "one scrolls in its box."
 )
 STAGES = (
     "Within a block, the stream is read after attention (resid mid) and after the feed-forward (resid post), and what "
@@ -57,7 +60,7 @@ PATH = (
     "Each prediction is a point on the simplex, the set of all ways to share out probability among the tokens, and "
     "from layer to layer it moves by a Fisher–Rao distance, a number without unit, at most π. The path adds these up; "
     "the geodesic is the straight way from the first to the last point. A quotient near one is a prediction that is "
-    "refined steadily, a large one a prediction that turns back."
+    "refined steadily, a large one a prediction that turns back, or that ends near where it began."
 )
 TABLE = (
     "A tenth of the tokens has an entropy below p10, a tenth one above p90. KL to final is the divergence from the "
@@ -68,8 +71,8 @@ PROVENANCE = "The files hold every number of this page. Entropies and divergence
 
 
 def write_lens_report(
-    profile: EntropyProfile, path: str | os.PathLike[str], *, text: str, units: EntropyUnit = "nats",
-    notes: Sequence[str] = (),
+    profile: EntropyProfile, path: str | os.PathLike[str], *, text: str, target: str | None = None,
+    units: EntropyUnit = "nats", notes: Sequence[str] = (),
 ) -> Path:
     """Write a page on one text read by a lens, that opens offline in a browser.
 
@@ -83,7 +86,9 @@ def write_lens_report(
     path : path
         A folder that exists must be empty or hold a report of infogeo, which is replaced.
     text : str
-        The text that was read, shown at the top.
+        The text that was read, shown at the top; of an encoder-decoder model the source.
+    target : str, optional
+        Of an encoder-decoder model the text that its decoder read, whose tokens the profile has.
     units : {'nats', 'bits', 'normalized'}
         For the page; the files are in nats.
     notes : sequence of str
@@ -99,21 +104,26 @@ def write_lens_report(
     OutputError
         If the path cannot be written.
     ArgumentError
-        If the units are unknown.
+        If the units are unknown, a text is no str, the notes are none, or path is no path.
     MissingDependencyError
         If plotly or Jinja2 is not installed.
     """
     if not isinstance(profile, EntropyProfile):
         raise ArgumentError(f"profile: found {type(profile).__name__}, wanted the EntropyProfile of one text")
     check_units(units)
+    check_path("path", path)
+    texts = {"text": text} if target is None else {"text": text, "target": target}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise ArgumentError(f"{name}: found {type(value).__name__}, wanted str")
+    if isinstance(notes, str) or not isinstance(notes, Sequence) or not all(isinstance(note, str) for note in notes):
+        raise ArgumentError(f"notes: found {notes!r}, wanted a sequence of sentences, such as [\"One sentence.\"]")
     require("plotly", extra="plots", caller="write_lens_report")
     require("jinja2", extra="plots", caller="write_lens_report")
     from plotly.offline import get_plotlyjs
 
-    from infogeo_adapters.files import write_atomically
-
     if Path(path).suffix.lower() in (".html", ".htm"):
-        page = render(profile, text=text, units=units, notes=notes, files=(), script=get_plotlyjs())
+        page = render(profile, texts, units=units, notes=notes, files=(), script=get_plotlyjs())
         return write_atomically(path, page.encode("utf-8"))
     with whole_folder(path) as new:
         files = (
@@ -121,7 +131,7 @@ def write_lens_report(
             Exported("lens.json", "the same in one file, with its provenance"),
         )
         (new / "lens.json").write_text(profile.to_json() + "\n", encoding="utf-8", newline="\n")
-        page = render(profile, text=text, units=units, notes=notes, files=files, script=None)
+        page = render(profile, texts, units=units, notes=notes, files=files, script=None)
         (new / "index.html").write_text(page, encoding="utf-8", newline="\n")
         (new / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8", newline="\n")
     return Path(path).expanduser().resolve() / "index.html"
@@ -134,10 +144,13 @@ def readable_tokens(profile: EntropyProfile) -> ReadableTokens:
 
 
 def render(
-    profile: EntropyProfile, *, text: str, units: EntropyUnit, notes: Sequence[str], files: Sequence[Exported],
-    script: str | None,
+    profile: EntropyProfile, texts: Mapping[str, str], *, units: EntropyUnit, notes: Sequence[str],
+    files: Sequence[Exported], script: str | None,
 ) -> str:
-    """The page as HTML; with a script it is complete in itself, else it loads plotly from the file beside it."""
+    """The page as HTML; with a script it is complete in itself, else it loads plotly from the file beside it.
+
+    The texts are the ``text`` and, of an encoder-decoder model, the ``target``.
+    """
     import jinja2
     from markupsafe import Markup
 
@@ -146,9 +159,10 @@ def render(
     template = environment.from_string(here.joinpath("lens.html.j2").read_text(encoding="utf-8"))
     made = _sections(profile, units, files)
     figures = [{"id": f.id, "figure": page_figure(f.figure), "config": CONFIG} for s in made for f in s.figures]
-    shown = visible(text.replace("\r\n", "\n"), keep="\n\t")
+    shown = {name: visible(text.replace("\r\n", "\n"), keep="\n\t") for name, text in texts.items()}
     return template.render(
-        title=f"{shorten(' '.join(shown.split()), 60)} · infogeo lens", text=shown, facts=_facts(profile, units),
+        title=f"{shorten(' '.join(shown['text'].split()), 60)} · infogeo lens",
+        texts=[*shown.items()], facts=_facts(profile, texts, units),
         notes=[f"{capital(note).removesuffix('.')}." for note in notes],
         sections=made, tall=TALL, version=profile.source.versions.get("infogeo", "(not installed)"),
         css=Markup(here.joinpath("report.css").read_text(encoding="utf-8")),  # our own file
@@ -157,13 +171,15 @@ def render(
     )
 
 
-def _facts(profile: EntropyProfile, units: EntropyUnit) -> list[tuple[str, str]]:
+def _facts(profile: EntropyProfile, texts: Mapping[str, str], units: EntropyUnit) -> list[tuple[str, str]]:
     options = profile.source.options
     windows = options.get("windows")
+    size = f"{plural(len(profile.words), 'word')}, {plural(len(profile.tokens), 'token')}"
+    read = [("Text", size + (f" in {windows} windows" if windows else ""))]
+    if "target" in texts:
+        read = [("Source", plural(len(split_words(texts["text"])), "word")), ("Target", size)]
     return [
-        ("Model", visible(shorten(profile.source.model or "given as an object", 60))),
-        ("Text", f"{plural(len(profile.words), 'word')}, {plural(len(profile.tokens), 'token')}"
-         + (f" in {windows} windows" if windows else "")),
+        ("Model", visible(shorten(profile.source.model or "given as an object", 60))), *read,
         ("Read at", f"{plural(len(profile.row_stages), 'place')} in {plural(profile.n_layers, 'block')}"),
         ("Lens", visible(str(options.get("lens", "logit_lens")).replace("_", " "))),
         ("Outcomes", f"{profile.n_outcomes:,}" + (" (tokens only)" if options.get("used_only") else "")),
@@ -176,24 +192,17 @@ def _sections(profile: EntropyProfile, units: EntropyUnit, files: Sequence[Expor
     what = "the next token" if profile.predicts == "next" else "the token itself, which the model sees"
     stages = [s for s in dict.fromkeys(profile.row_stages) if s not in ("embedding", "resid_post")]
     layers = profile.at_stage("resid_post") if "resid_post" in profile.row_stages else profile
-    made = [Section(
-        "map", "By token and layer", paragraphs=(MAP.format(what=what),), findings=tuple(_course(layers, units)),
-        figures=(Figure("token-layer", lens_figure(layers, units=units, positions="tokens")),),
-    )]
-    if stages and layers is not profile:
-        made.append(Section(
-            "stages", "By token and stage", paragraphs=(STAGES,),
-            figures=(Figure("token-stage", lens_figure(profile, units=units, positions="tokens")),),
-        ))
-    made.append(Section(
-        "bands", "Over tokens", paragraphs=(BANDS,),
-        figures=(Figure("bands-plot", entropy_band_figure(profile, units=units)),),
-    ))
-    first = "resid_post" if "resid_post" in profile.row_stages else profile.row_stages[-1]
-    made.append(Section(
-        "histograms", "Histograms by layer", paragraphs=(HISTOGRAMS,),
-        figures=(Figure("histograms-plot", entropy_histogram_figure(profile, units=units, stage=first)),),
-    ))
+    several = len(profile.row_stages) > 1
+    made = [
+        Section(
+            "bands", "Over tokens", paragraphs=(BANDS,) if several else (), findings=tuple(_course(layers, units)),
+            figures=(Figure("bands-plot", entropy_band_figure(profile, units=units)),) if several else (),
+        ),
+        Section(
+            "histograms", "Histograms by layer", paragraphs=(HISTOGRAMS,),
+            figures=(Figure("histograms-plot", entropy_histogram_figure(profile, units=units)),),
+        ),
+    ]
     if not np.isnan(profile.step_length).all():
         made.append(Section(
             "path", "The path of the prediction", paragraphs=(PATH,), findings=tuple(_travel(profile)),
@@ -201,9 +210,17 @@ def _sections(profile: EntropyProfile, units: EntropyUnit, files: Sequence[Expor
         ))
     made += [
         Section("places", "Place by place", paragraphs=(TABLE,), tables=(_table(profile, units),)),
-        _provenance(profile, files),
+        Section(
+            "map", "By token and layer", paragraphs=(MAP.format(what=what),),
+            figures=(Figure("token-layer", lens_figure(layers, units=units, positions="tokens")),),
+        ),
     ]
-    return made
+    if stages and layers is not profile:
+        made.append(Section(
+            "stages", "By token and stage", paragraphs=(STAGES,),
+            figures=(Figure("token-stage", lens_figure(profile, units=units, positions="tokens")),),
+        ))
+    return [*made, _provenance(profile, files)]
 
 
 def _course(profile: EntropyProfile, units: EntropyUnit) -> list[str]:
@@ -219,15 +236,21 @@ def _course(profile: EntropyProfile, units: EntropyUnit) -> list[str]:
             f"{_at(profile, -1)}" + (f"; it falls most from {_name(profile, most)} to {_name(profile, most + 1)}, by "
                                      f"{-change[most]:.3g}." if change[most] < 0 else "; it falls nowhere.")
         )
+    else:
+        found.append(f"The mean entropy is {entropy[0]:.3g} {unit} {_at(profile, 0)}.")
     true = profile.target_ids >= 0
     if true.any():
         right = (profile.rank[:, true] == 1).mean(axis=1)
         loss = np.exp(profile.cross_entropy[:, true].mean(axis=1))
         name = "next" if profile.predicts == "next" else "true"
+        first, run = "", f"is {loss[-1]:.3g}"
+        if len(entropy) > 1:
+            first = f", for {_percent(right[0])} {_at(profile, 0)}"
+            run = f"goes from {loss[0]:.3g} to {loss[-1]:.3g}"
         found.append(
             f"The {name} token is the most probable one for {_percent(right[-1])} of "
-            f"{plural(int(true.sum()), 'token')} {_at(profile, -1)}, for {_percent(right[0])} {_at(profile, 0)}"
-            + (f"; the perplexity goes from {loss[0]:.3g} to {loss[-1]:.3g}." if profile.predicts == "next" else ".")
+            f"{plural(int(true.sum()), 'token')} {_at(profile, -1)}{first}"
+            + (f"; the perplexity {run}." if profile.predicts == "next" else ".")
         )
     return found
 
@@ -248,8 +271,8 @@ def _travel(profile: EntropyProfile) -> list[str]:
         return ["No prediction moves: first and last are the same for every token."]
     low, high = np.quantile(ratio, (0.1, 0.9))
     said = (
-        f"The path is {ratio.mean():.3g} times as long as its geodesic on average (10 to 90 % of the tokens: {low:.3g} "
-        f"to {high:.3g}); its mean length is {profile.path_length.mean():.3g}."
+        f"The path is {np.median(ratio):.3g} times as long as its geodesic at the median (10 to 90 % of the tokens: "
+        f"{low:.3g} to {high:.3g}); the median of its length is {np.nanmedian(profile.path_length):.3g}."
     )
     return [said]
 
