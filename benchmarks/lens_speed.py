@@ -212,9 +212,15 @@ def measured(name: str, model: LanguageModel, arguments: argparse.Namespace) -> 
                 f"  {call}: largest difference to the lens {apart[:-1].max():.1e} nats below the last layer, "
                 f"{apart[-1].max():.1e} at the last"
             )
-    yield f"  statistics beside the products: {table['lens'][0] / table['products'][0]:.2f} times"
-    if table["lens"][0] > RATIO * table["products"][0]:
-        yield f"MISSED {name}: the lens takes {table['lens'][0] / table['products'][0]:.2f} times the bare products"
+    double = logit_lens(model, acts, compare=False, readout=find_readout(model, dtype="float64")).entropy
+    yield f"  lens: largest difference to a read-out in double precision {np.abs(ours - double).max():.1e} nats"
+    yield (
+        f"  beside the products: {table['lens'][0] / table['products'][0]:.2f} times, entropy alone "
+        f"{table['lens, entropy'][0] / table['products'][0]:.2f} times"
+    )
+    for call in ("lens", "lens, entropy"):
+        if table[call][0] > RATIO * table["products"][0]:
+            yield f"MISSED {name}: {call} takes {table[call][0] / table['products'][0]:.2f} times the bare products"
     for call in ("Entropy-Lens", "entropy-profiler"):
         if call in table and table[call][0] < FASTER * table["capture and lens"][0]:
             yield f"MISSED {name}: only {table[call][0] / table['capture and lens'][0]:.1f} times faster than {call}"

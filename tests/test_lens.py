@@ -256,3 +256,9 @@ def test_the_last_layer_of_the_bundled_model_predicts_the_text_best() -> None:
     following = acts.token_ids[1:]
     nats = [-read_out(model, acts, layer)[np.arange(len(following)), following].mean() for layer in range(7)]
     assert min(nats[:-1]) > nats[-1] + 0.1  # what it was trained for; its entropy need not fall
+
+
+def test_a_read_out_that_leaves_torch_is_refused() -> None:
+    model = make_model("gpt2")
+    with pytest.raises(ModelError, match="a read-out of torch tensors"):
+        logit_lens(model, TEXT, readout=lambda states: np.zeros((len(states), 10)))

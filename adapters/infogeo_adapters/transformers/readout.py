@@ -152,10 +152,10 @@ class ReadOut:
     def _project(self, ready: Ready, states: torch.Tensor) -> torch.Tensor:
         try:
             logits = self._call(ready, states)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ModelError(
                 f"the read-out ({self._shown}) cannot be applied to states of shape {tuple(states.shape)}: {error}; "
-                "give states (T, d) of the model's own width"
+                "give states (T, d) of the model's own width, and a read-out of torch tensors"
             ) from error
         if logits.ndim != 2 or len(logits) != len(states):
             raise ModelError(
