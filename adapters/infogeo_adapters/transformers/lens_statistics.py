@@ -4,7 +4,7 @@ The logits of a few tokens at all places of the model are made by one matrix pro
 taken from them in tiles small enough for the processor's cache, so that nothing of the order of places times tokens
 times vocabulary is ever held, and each logit is read from memory twice. For one tile, with z the logits:
 
-1. the largest, m, of each row, and the candidates for the most probable outcomes, from maxima over runs of 64;
+1. the largest, m, of each row, and the candidates for the most probable outcomes, from maxima over groups of 64;
 2. :math:`u = z - m` and :math:`e = e^u`, one exponential, and sums over outcomes: the mass :math:`M = \sum e`, so that
    :math:`\log p = u - \log M`, the entropy :math:`H = \log M - \frac1M \sum e\,u`, and the divergence from a row with
    u' and M', :math:`\frac1M \sum e\,(u - u') - \log M + \log M'`; Rényi entropies from :math:`\sum e^{\alpha u}`;
@@ -35,7 +35,7 @@ TILE = 2**17
 """Numbers in one tile for each thread: with three work arrays of half a megabyte it stays in the cache of a core."""
 
 RUN = 64
-"""Outcomes whose maximum is taken first when the most probable ones are looked for."""
+"""Outcomes in a group whose maximum is taken first when the most probable ones are looked for."""
 
 NEAR_ONE = 0.15
 """Orders this close to one have their Rényi entropy computed from differences to Shannon's."""
@@ -322,7 +322,7 @@ def _arc(squared: torch.Tensor) -> torch.Tensor:
 def _largest(z: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest numbers of each row (g, R, V) and where they are, (g, R, count).
 
-    Each of the largest lies in one of as many runs with the largest maxima, or in the rest at the end.
+    Each of the largest lies in one of as many groups with the largest maxima, or in the rest at the end.
     """
     import torch
 
@@ -330,8 +330,9 @@ def _largest(z: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     runs = outcomes // RUN
     if runs <= count:
         return torch.topk(z, count, dim=-1)
-    best = z[..., : runs * RUN].view(*z.shape[:-1], runs, RUN).amax(-1).topk(count, dim=-1).indices
-    places = (best[..., None] * RUN + torch.arange(RUN, device=z.device)).flatten(-2)
+    # every so-many-th outcome makes a group: maxima of all groups are taken side by side, which is the fastest
+    best = z[..., : runs * RUN].view(*z.shape[:-1], RUN, runs).amax(-2).topk(count, dim=-1).indices
+    places = (best[..., None] + runs * torch.arange(RUN, device=z.device)).flatten(-2)
     rest = torch.arange(runs * RUN, outcomes, device=z.device).expand(*z.shape[:2], -1)
     places = torch.cat([places, rest], dim=-1)
     values, at = torch.gather(z, 2, places).topk(count, dim=-1)
