@@ -48,15 +48,18 @@ docs: $(VENV)/.installed-docs ## build the documentation in docs/_build/html; a 
 	@echo "Open docs/_build/html/index.html in a browser."
 
 bench: $(VENV)/.installed-all ## measure speed, and with HELDOUT=text.txt also the bundled model on a text it has not seen
-	@set -e; for script in benchmarks/[a-z]*.py; do \
+	@missed=""; for script in benchmarks/[a-z]*.py; do \
 		case "$$script:$$HELDOUT" in \
 			*/bundled_model.py:) echo "== $$script left out: it needs a text, make bench HELDOUT=text.txt"; continue;; \
 			*/bundled_model.py:*) set -- "$$HELDOUT";; \
 			*/entropy_lens.py:?*) set -- --heldout "$$HELDOUT";; \
+			*/tuned_lens.py:*) echo "== $$script left out: it needs a text to fit on, see --help"; continue;; \
+			*/lens_speed.py:*) set -- --skip-recipe;; \
 			*) set --;; \
 		esac; \
-		echo "== $$script"; $(BIN)/python "$$script" "$$@"; \
-	done
+		echo "== $$script"; $(BIN)/python "$$script" "$$@" || missed="$$missed $$script"; \
+	done; \
+	if [ -n "$$missed" ]; then echo "== failed, or missed a target:$$missed"; exit 1; fi
 
 wheel: $(VENV)/.installed-all ## build the wheel, install it outside the checkout and test it there
 	$(BIN)/python .ci/check_wheel.py
