@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib.util
 import io
 import re
 import shlex
@@ -19,11 +20,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BY_NAME = [pytest.param(page, id=page.name) for page in PAGES]
 SYBIL = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()])
 WITHOUT_CODE = {"api.md", "changelog.md", "index.md", "bundled_model.md"}
+NEEDS = {"clustering.md": "geomstats"}
 
 
 @pytest.mark.parametrize("page", BY_NAME)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """All blocks of one page, in order, in one namespace, in an empty folder; a text block after one is its output."""
+    if page.name in NEEDS and importlib.util.find_spec(NEEDS[page.name]) is None:
+        pytest.skip(f"the page needs the extra: pip install 'infogeo[{NEEDS[page.name]}]'")
     monkeypatch.chdir(tmp_path)
     text = page.read_text(encoding="utf-8")
     examples = list(SYBIL.parse(page).examples())
