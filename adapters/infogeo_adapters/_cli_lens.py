@@ -26,7 +26,7 @@ WIDTH = 110
 """Columns up to which a table of tokens is printed; a longer text is printed place by place."""
 
 
-class StageNames(click.ParamType):  # type: ignore[type-arg]
+class StageNames(click.ParamType):  # type: ignore[type-arg]  # not generic in all versions of click
     """Names of stages, parted by commas, or ``all``."""
 
     name = "stages"

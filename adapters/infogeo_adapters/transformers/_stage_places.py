@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from infogeo_adapters.transformers._stage_search import for_search
 from infogeo_adapters.transformers._stage_watch import Call, Watch, plain_attention, watched
 from infogeo_adapters.transformers.locks import lock_of
-from infogeo_adapters.transformers.parts import PROJECTIONS, BlockParts, Projection, find_parts
+from infogeo_adapters.transformers.parts import PROJECTIONS, BlockParts, Projection, find_parts, near
 from infogeo_adapters.transformers.stack import (
     PROBE,
     Side,
@@ -288,7 +288,7 @@ class _Block:
         """Whether all that the block does with its input passes through a tensor."""
         if by is None or self.whole is None:
             return False
-        return _near(_pull(seen.tensor, by, [self.run.x])[0], self.whole, self.tolerance)
+        return near(_pull(seen.tensor, by, [self.run.x])[0], self.whole, self.tolerance)
 
     def _is_branch(self, cut: _Seen, end: Place) -> bool:
         """Whether all that is added to the stream after a cut passes through a place."""
@@ -309,7 +309,7 @@ class _Block:
             by for seen, by in zip(self.seen, self.by, strict=True)
             if by is not None and seen is not cut and self._is_cut(seen, by) and _depends(seen.tensor, cut.tensor)
         ]
-        return through if any(_near(left, one, self.tolerance, scaled=True) for one in later) else None
+        return through if any(near(left, one, self.tolerance, scaled=True) for one in later) else None
 
     def _mixture(self, source: torch.Tensor) -> tuple[Place, Place, Place] | None:
         """Stream, input and output of the outermost module with matrices that makes all that is added after a cut."""
@@ -324,7 +324,7 @@ class _Block:
                     continue
                 for seen in self.seen:
                     begin = next((p for p in seen.places if p.call == place.call and not p.made), None)
-                    if begin is not None and (seen is cut or _near(self._through(cut, seen), through, self.tolerance)):
+                    if begin is not None and (seen is cut or near(self._through(cut, seen), through, self.tolerance)):
                         return cut.places[0], begin, place
         return None
 
@@ -347,16 +347,6 @@ def _depends(target: torch.Tensor, on: torch.Tensor) -> bool:
     import torch
 
     return _pull(target, torch.ones_like(target), [on])[0] is not None
-
-
-def _near(one: torch.Tensor | None, other: torch.Tensor, tolerance: float, *, scaled: bool = False) -> bool:
-    """Whether two derivatives are equal, to rounding; with ``scaled`` to a positive or negative factor."""
-    if one is None or one.numel() != other.numel():
-        return False
-    a, b = one.double().reshape(-1), other.double().reshape(-1)
-    if scaled:
-        b = b * (a @ b / (b @ b).clamp_min(1e-300))
-    return float((a - b).norm()) <= tolerance * max(float(a.norm()), float(b.norm()))
 
 
 def _put(places: dict[str, Place], reasons: dict[str, str], stage: str, found: Place | str) -> None:

@@ -286,16 +286,17 @@ def _feed_forward(
     begin, after = gradients(end, seed, [first[0].read, last.put])
     # the input may be the stream itself, to which the output is added: then both have one derivative, or the input that
     # of the sum, to a factor; if the input is more than that, something else reads it too
-    if not any(_parallel(begin, one, 10 * tolerance) for one in (torch.zeros_like(begin), after, seed)):
+    if not any(near(begin, one, 10 * tolerance, scaled=True) for one in (torch.zeros_like(begin), after, seed)):
         paths = ", ".join(leaf.call.path for leaf in rest)
         return (), (), f"something leads past the affine maps beside those of attention ({paths}), such as experts"
     return tuple(leaf.call for leaf in first), tuple(leaf.call for leaf in rest), ""
 
 
-def _parallel(one: torch.Tensor, other: torch.Tensor, tolerance: float) -> bool:
-    """Whether a vector is a multiple of another one, to rounding; of zero if it is zero."""
-    if one.numel() != other.numel():
+def near(one: torch.Tensor | None, other: torch.Tensor, tolerance: float, *, scaled: bool = False) -> bool:
+    """Whether two derivatives are equal, to rounding; with ``scaled`` to a positive or negative factor."""
+    if one is None or one.numel() != other.numel():
         return False
     a, b = one.double().reshape(-1), other.double().reshape(-1)
-    left = a - b * (a @ b / (b @ b).clamp_min(1e-300))
-    return float(left.norm()) <= tolerance * float(a.norm())
+    if scaled:
+        b = b * (a @ b / (b @ b).clamp_min(1e-300))
+    return float((a - b).norm()) <= tolerance * max(float(a.norm()), float(b.norm()))
