@@ -132,6 +132,15 @@ from infogeo.words import DistanceMatrix as DistanceMatrix
 from infogeo.words import WordDistributions as WordDistributions
 
 if _TYPE_CHECKING:
+    from infogeo._influence_effects import EffectsBackground as EffectsBackground
+    from infogeo._influence_effects import WordEffects as WordEffects
+    from infogeo._influence_weights import DistanceProfile as DistanceProfile
+    from infogeo._influence_weights import distance_profile as distance_profile
+    from infogeo._influence_weights import product_ratios as product_ratios
+    from infogeo._influence_weights import row_entropies as row_entropies
+    from infogeo._influence_weights import row_shares as row_shares
+    from infogeo._influence_weights import symmetric_shares as symmetric_shares
+    from infogeo._influence_weights import symmetrized_influence as symmetrized_influence
     from infogeo.attention_entropies import attention_entropy as attention_entropy
     from infogeo.attention_entropies import attention_entropy_lower_bound as attention_entropy_lower_bound
     from infogeo.attention_entropies import attention_logit_norm as attention_logit_norm
@@ -176,6 +185,7 @@ if _TYPE_CHECKING:
     from infogeo.estimates import InformationEstimate as InformationEstimate
     from infogeo.generalized_entropy import renyi_entropy as renyi_entropy
     from infogeo.generalized_entropy import tsallis_entropy as tsallis_entropy
+    from infogeo.influence import Influence as Influence
     from infogeo.information_planes import InformationPath as InformationPath
     from infogeo.information_planes import InformationPlane as InformationPlane
     from infogeo.information_planes import information_plane as information_plane
@@ -212,13 +222,38 @@ if _TYPE_CHECKING:
     from infogeo.spectrum import rankme as rankme
     from infogeo.spectrum import stable_rank as stable_rank
     from infogeo.spectrum import top_component_share as top_component_share
+    from infogeo.syntax import DependencyTree as DependencyTree
+    from infogeo.syntax import SkippedSentence as SkippedSentence
+    from infogeo.syntax import Treebank as Treebank
+    from infogeo.tree_comparison import FamilyDifference as FamilyDifference
+    from infogeo.tree_comparison import FamilyEstimate as FamilyEstimate
+    from infogeo.tree_comparison import FamilyVariants as FamilyVariants
+    from infogeo.tree_comparison import ScoreTable as ScoreTable
+    from infogeo.tree_comparison import TreebankComparison as TreebankComparison
+    from infogeo.tree_comparison import VariantChoice as VariantChoice
+    from infogeo.tree_comparison import compare_families as compare_families
+    from infogeo.tree_scores import SentenceScores as SentenceScores
+    from infogeo.tree_scores import score_closeness as score_closeness
+    from infogeo.tree_scores import tree_distance_correlation as tree_distance_correlation
+    from infogeo.tree_scores import undirected_attachment_score as undirected_attachment_score
+    from infogeo.word_similarity import SimilarityComparison as SimilarityComparison
+    from infogeo.word_similarity import SimilarityEstimate as SimilarityEstimate
+    from infogeo.word_similarity import WordPairs as WordPairs
+    from infogeo.word_similarity import compare_similarities as compare_similarities
 
 _HOME = {
     "CapacityResult": "capacity.results",
     "ChannelSamples": "capacity.results",
     "DataProcessingCheck": "capacity.layer",
+    "DependencyTree": "syntax",
+    "DistanceProfile": "_influence_weights",
+    "EffectsBackground": "_influence_effects",
     "EstimateWarning": "estimates",
+    "FamilyDifference": "tree_comparison",
+    "FamilyEstimate": "tree_comparison",
+    "FamilyVariants": "tree_comparison",
     "GaussianCapacity": "capacity.gaussian",
+    "Influence": "influence",
     "InformationBottleneck": "capacity.bottleneck",
     "InformationEstimate": "estimates",
     "InformationPath": "information_planes",
@@ -227,8 +262,18 @@ _HOME = {
     "PermutationTest": "mutual_information.significance",
     "RateDistortion": "capacity.rate_distortion",
     "ReverseWaterFilling": "capacity.gaussian_sources",
+    "ScoreTable": "tree_comparison",
+    "SentenceScores": "tree_scores",
+    "SimilarityComparison": "word_similarity",
+    "SimilarityEstimate": "word_similarity",
+    "SkippedSentence": "syntax",
     "SubsampleInterval": "mutual_information.significance",
+    "Treebank": "syntax",
+    "TreebankComparison": "tree_comparison",
+    "VariantChoice": "tree_comparison",
     "WaterFilling": "capacity.gaussian",
+    "WordEffects": "_influence_effects",
+    "WordPairs": "word_similarity",
     "anisotropy": "spectrum",
     "attention_capacity": "capacity.heads",
     "attention_entropy": "attention_entropies",
@@ -238,11 +283,14 @@ _HOME = {
     "blahut_arimoto": "capacity.discrete",
     "channel_information": "capacity.discrete",
     "coding_rate": "coding",
+    "compare_families": "tree_comparison",
+    "compare_similarities": "word_similarity",
     "conditional_mutual_information": "mutual_information.conditional",
     "data_processing_check": "capacity.layer",
     "dataset_entropy": "prompts",
     "deb2025_capacity": "capacity.deb2025",
     "discrete_mutual_information": "mutual_information.binned",
+    "distance_profile": "_influence_weights",
     "effective_rank": "spectrum",
     "entropy_of_labels": "discrete_entropy",
     "entropy_standard_error": "discrete_entropy",
@@ -277,6 +325,7 @@ _HOME = {
     "participation_ratio": "spectrum",
     "permutation_test": "mutual_information.significance",
     "probing_information": "probing",
+    "product_ratios": "_influence_weights",
     "prompt_entropy": "prompts",
     "rankme": "spectrum",
     "rate_distortion": "capacity.rate_distortion",
@@ -285,10 +334,17 @@ _HOME = {
     "readout_capacity": "capacity.readout",
     "renyi_entropy": "generalized_entropy",
     "reverse_water_filling": "capacity.gaussian_sources",
+    "row_entropies": "_influence_weights",
+    "row_shares": "_influence_weights",
+    "score_closeness": "tree_scores",
     "stable_rank": "spectrum",
     "subsample_interval": "mutual_information.significance",
+    "symmetric_shares": "_influence_weights",
+    "symmetrized_influence": "_influence_weights",
     "top_component_share": "spectrum",
+    "tree_distance_correlation": "tree_scores",
     "tsallis_entropy": "generalized_entropy",
+    "undirected_attachment_score": "tree_scores",
     "water_filling": "capacity.gaussian",
 }
 """The module of each name that is imported when it is first used."""

@@ -64,33 +64,66 @@ if TYPE_CHECKING:
     from infogeo_adapters.transformers.capture import split_into_windows as split_into_windows
     from infogeo_adapters.transformers.channels import capture_channels as capture_channels
     from infogeo_adapters.transformers.forward import padding_differences as padding_differences
+    from infogeo_adapters.transformers.influence import effects_background as effects_background
+    from infogeo_adapters.transformers.influence import measure_influence as measure_influence
+    from infogeo_adapters.transformers.influence import stream_word_effects as stream_word_effects
+    from infogeo_adapters.transformers.influence import word_effects as word_effects
     from infogeo_adapters.transformers.lens import logit_lens as logit_lens
     from infogeo_adapters.transformers.loading import LanguageModel as LanguageModel
     from infogeo_adapters.transformers.loading import load_model as load_model
+    from infogeo_adapters.transformers.local_influence import LocalInfluence as LocalInfluence
+    from infogeo_adapters.transformers.local_influence import local_effects as local_effects
+    from infogeo_adapters.transformers.local_influence import local_influence as local_influence
     from infogeo_adapters.transformers.part_jacobians import PartJacobians as PartJacobians
     from infogeo_adapters.transformers.part_jacobians import part_jacobians as part_jacobians
     from infogeo_adapters.transformers.readout import find_readout as find_readout
     from infogeo_adapters.transformers.readout import read_out as read_out
+    from infogeo_adapters.transformers.removal import DeleteWord as DeleteWord
+    from infogeo_adapters.transformers.removal import HideWord as HideWord
+    from infogeo_adapters.transformers.removal import MaskWord as MaskWord
+    from infogeo_adapters.transformers.removal import MeanEmbedding as MeanEmbedding
+    from infogeo_adapters.transformers.removal import Removal as Removal
+    from infogeo_adapters.transformers.removal import ResampleWord as ResampleWord
     from infogeo_adapters.transformers.stages import capture_stages as capture_stages
+    from infogeo_adapters.treebank._word_pairs import read_word_pairs as read_word_pairs
+    from infogeo_adapters.treebank.comparison import ModelTreebankComparison as ModelTreebankComparison
+    from infogeo_adapters.treebank.comparison import compare_with_treebank as compare_with_treebank
+    from infogeo_adapters.treebank.files import read_treebank as read_treebank
+    from infogeo_adapters.treebank.files import sample_treebank as sample_treebank
+    from infogeo_adapters.treebank.probe import StructuralProbe as StructuralProbe
+    from infogeo_adapters.treebank.probe import choose_structural_probe as choose_structural_probe
+    from infogeo_adapters.treebank.probe import fit_structural_probe as fit_structural_probe
+    from infogeo_adapters.treebank.registry import family_names as family_names
+    from infogeo_adapters.treebank.similarity import compare_with_similarity as compare_with_similarity
+    from infogeo_adapters.treebank.untrained import untrained_twin as untrained_twin
     from infogeo_adapters.tuned_lens_fitting import fit_tuned_lens as fit_tuned_lens
 
 _HOME = {
     "CapacityTable": "capacity",
     "Corpus": "corpus",
     "CorpusText": "_corpus_text",
+    "DeleteWord": "transformers.removal",
     "DimensionInformation": "token_information",
     "Estimate": "_fisher_operator",
     "FisherOperator": "_fisher_operator",
+    "HideWord": "transformers.removal",
     "InformationScatter": "token_divergences",
     "LanguageModel": "transformers.loading",
+    "MaskWord": "transformers.removal",
+    "MeanEmbedding": "transformers.removal",
     "ModelReport": "doctor",
+    "ModelTreebankComparison": "treebank.comparison",
     "LensQuality": "_tuned_quality",
+    "LocalInfluence": "transformers.local_influence",
     "NaturalGradient": "fisher",
     "NeuralBound": "_neural_bounds",
     "NeuralInformation": "neural_information",
     "PartJacobians": "transformers.part_jacobians",
     "ReducedAttention": "transformers.attention_reduction",
+    "Removal": "transformers.removal",
+    "ResampleWord": "transformers.removal",
     "SentenceAnalysis": "analysis",
+    "StructuralProbe": "treebank.probe",
     "TokenInformation": "token_information",
     "TunedLens": "_tuned_result",
     "WordsOnPlane": "information_plane",
@@ -103,9 +136,15 @@ _HOME = {
     "capture_corpus": "corpus",
     "capture_encoder_decoder": "transformers.capture",
     "capture_stages": "transformers.stages",
+    "choose_structural_probe": "treebank.probe",
+    "compare_with_similarity": "treebank.similarity",
+    "compare_with_treebank": "treebank.comparison",
     "dimension_information": "token_information",
+    "effects_background": "transformers.influence",
     "empirical_fisher": "fisher",
+    "family_names": "treebank.registry",
     "find_readout": "transformers.readout",
+    "fit_structural_probe": "treebank.probe",
     "fit_tuned_lens": "tuned_lens_fitting",
     "from_geomstats": "geomstats",
     "generalized_gauss_newton": "fisher",
@@ -115,7 +154,10 @@ _HOME = {
     "lens_quality": "_tuned_quality",
     "load_model": "transformers.loading",
     "load_tuned_lens": "_tuned_result",
+    "local_effects": "transformers.local_influence",
+    "local_influence": "transformers.local_influence",
     "logit_lens": "transformers.lens",
+    "measure_influence": "transformers.influence",
     "model_information_plane": "information_plane",
     "measure_capacity": "capacity",
     "natural_gradient": "fisher",
@@ -128,12 +170,18 @@ _HOME = {
     "progress_bar": "progress",
     "read_graph": "files",
     "read_out": "transformers.readout",
+    "read_treebank": "treebank.files",
+    "read_word_pairs": "treebank._word_pairs",
     "reduce_attention": "transformers.attention_reduction",
+    "sample_treebank": "treebank.files",
     "single_head": "transformers.attention",
     "split_into_windows": "transformers.capture",
+    "stream_word_effects": "transformers.influence",
     "to_geomstats": "geomstats",
     "to_networkx": "networkx",
     "token_mutual_information": "token_information",
+    "untrained_twin": "treebank.untrained",
+    "word_effects": "transformers.influence",
     "words_on_plane": "information_plane",
     "write_graph": "files",
     "write_lens_report": "report",

@@ -61,6 +61,8 @@ class Item:
     spans: list[Span]
     table: IntArray
     options: dict[str, str | int | float | bool | None]
+    read: NDArray[np.bool_] | None = None
+    """(T,) tokens at which words are read, in a text that is given twice; None for all."""
 
 
 def prepare(

@@ -1,0 +1,75 @@
+"""Texts read twice, so that in a causal model every word has seen every other one.
+
+In a causal model a word is never moved by a later one, and half of all relations cannot be seen. Where the text is
+given twice in a row, the words of the second copy have all words before them, the later ones in the first copy
+(Springer et al. 2024, "Repetition improves language model embeddings"). Words are then read in the second copy and
+taken away from both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from infogeo.errors import ArgumentError, TextError
+from infogeo_adapters.transformers.alignment import Words, check_text
+from infogeo_adapters.transformers.forward import Item, prepare
+from infogeo_adapters.transformers.loading import LanguageModel
+from infogeo_adapters.transformers.stack import find_stack
+
+if TYPE_CHECKING:
+    from infogeo_adapters.transformers.alignment import Span
+    from infogeo_adapters.transformers.forward import Overflow
+
+Reading = Literal["once", "twice"]
+
+
+def find_reading(model: LanguageModel, reading: Reading | None) -> Reading:
+    """How texts are read: as asked for, or twice by a causal model and once by others.
+
+    Raises
+    ------
+    ArgumentError
+        There is no such way to read.
+    """
+    if reading is None:
+        return "twice" if find_stack(model.model).causal else "once"
+    if reading not in ("once", "twice"):
+        raise ArgumentError(f"reading {reading!r} does not exist; choose 'once' or 'twice'")
+    return reading
+
+
+def doubled(text: str, spans: list[Span]) -> tuple[str, list[Span]]:
+    """A text twice in a row with a space between, and the words of both copies."""
+    shift = len(text) + 1
+    return f"{text} {text}", [*spans, *((i + shift, j + shift) for i, j in spans)]
+
+
+def prepare_reading(
+    model: LanguageModel, text: str, words: Words | None, overflow: Overflow, reading: Reading
+) -> Item:
+    """A text ready to be read once or twice.
+
+    Of a text read twice the tokens are those of both copies; both tokens of a word belong to it, and ``read`` marks
+    those of the second copy.
+
+    Raises
+    ------
+    TextError
+        As :func:`~infogeo_adapters.transformers.forward.prepare`, or twice the text is longer than the context.
+    """
+    item = prepare(model, check_text(text), words, overflow)
+    if reading == "once":
+        return item
+    both, spans = doubled(item.text, item.spans)
+    try:
+        twice = prepare(model, both, spans, "error")
+    except TextError as error:
+        raise TextError(f"read twice in a row, as a causal model reads it here, {error}") from error
+    n = len(item.spans)
+    return replace(
+        item, tokens=twice.tokens, table=np.where(twice.table >= 0, twice.table % n, -1), read=twice.table >= n,
+        options={**item.options, "reading": "twice"},
+    )

@@ -1,0 +1,104 @@
+"""What decides the numbers of a run over a treebank, as plain values that a later run can be compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infogeo.errors import ArgumentError
+from infogeo_adapters.transformers.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from infogeo.syntax import DependencyTree
+    from infogeo_adapters.treebank.families import GraphFamily
+    from infogeo_adapters.treebank.fitting import FittedFamily
+
+Arrays = Mapping[str, NDArray[Any]]
+Facts = Mapping[str, Any]
+"""What decides numbers, by name, as plain values that JSON knows."""
+
+
+def facts_of(family: GraphFamily | FittedFamily) -> dict[str, Any]:
+    """What decides the numbers of a family besides model and sentences: its class, kind, variants and options.
+
+    Options are its attribute ``options`` (a mapping) if it has one, and otherwise the fields of a dataclass that its
+    constructor takes, except those whose name begins with an underscore. Ask before the family has been prepared.
+
+    Raises
+    ------
+    ArgumentError
+        The family is no dataclass and has no ``options``, or one of them is nothing that can be compared.
+    """
+    given = getattr(family, "options", None)
+    if isinstance(given, Mapping):
+        options = {str(name): value for name, value in given.items()}
+    elif dataclasses.is_dataclass(family):
+        fields = [f.name for f in dataclasses.fields(family) if f.init and not f.name.startswith("_")]
+        options = {name: getattr(family, name) for name in fields}
+    else:
+        raise ArgumentError(
+            f"family {family.name!r}: {type(family).__name__} does not say what its options are, so its scores cannot "
+            "be kept in a folder; make it a dataclass, or give it an attribute 'options', a mapping of names to values"
+        )
+    return {
+        "class": f"{type(family).__module__}.{type(family).__qualname__}", "kind": family.kind,
+        "variants": hash_of(list(getattr(family, "variants", ()))),
+        **{f"option {name}": _plain(family.name, name, value) for name, value in options.items()},
+    }
+
+
+def _plain(family: str, name: str, value: Any) -> Any:
+    """An option as JSON knows it; arrays and models by their hash, functions by their name."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return _plain(family, name, value.item())
+    if isinstance(value, np.ndarray):
+        return f"array {value.dtype.str} {value.shape} {digest_of({'': value})}"
+    if isinstance(value, LanguageModel):
+        return f"model {value.current_source().content_hash}"
+    if isinstance(value, np.random.Generator):
+        return _plain(family, name, dict(value.bit_generator.state))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(family, name, inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(family, name, inner) for inner in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(family, name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {"class": type(value).__qualname__, **fields}
+    qualified = getattr(value, "__qualname__", None)
+    if callable(value) and qualified and "<" not in qualified:
+        return f"{value.__module__}.{qualified}"
+    raise ArgumentError(
+        f"family {family!r}: its option {name} is {value!r}, which cannot be compared with that of an earlier run, so "
+        "its scores cannot be kept in a folder; give it an attribute 'options' with plain values"
+    )
+
+
+def hash_of(value: Any) -> str:
+    """SHA-256 of a plain value, hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def hash_of_trees(trees: Iterable[DependencyTree]) -> str:
+    """SHA-256 of sentences with all that is known of them, hexadecimal."""
+    digest = hashlib.sha256()
+    for tree in trees:
+        plain = [tree.name, tree.text, tree.words, tree.tags, tree.relations, tree.heads.tolist(), tree.spans.tolist()]
+        digest.update(bytes.fromhex(hash_of(plain)))
+    return digest.hexdigest()
+
+
+def digest_of(arrays: Arrays) -> str:
+    """SHA-256 of arrays with their names, formats and shapes."""
+    digest = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
