@@ -181,8 +181,12 @@ if _TYPE_CHECKING:
     from infogeo.discrete_entropy import entropy_of_labels as entropy_of_labels
     from infogeo.discrete_entropy import entropy_standard_error as entropy_standard_error
     from infogeo.discrete_entropy import estimate_entropy as estimate_entropy
+    from infogeo.edge_influence import EdgeInfluence as EdgeInfluence
     from infogeo.estimates import EstimateWarning as EstimateWarning
     from infogeo.estimates import InformationEstimate as InformationEstimate
+    from infogeo.evidence import relation_evidence as relation_evidence
+    from infogeo.evidence import row_ratios as row_ratios
+    from infogeo.evidence import standardized_influence as standardized_influence
     from infogeo.generalized_entropy import renyi_entropy as renyi_entropy
     from infogeo.generalized_entropy import tsallis_entropy as tsallis_entropy
     from infogeo.influence import Influence as Influence
@@ -247,6 +251,7 @@ _HOME = {
     "DataProcessingCheck": "capacity.layer",
     "DependencyTree": "syntax",
     "DistanceProfile": "_influence_weights",
+    "EdgeInfluence": "edge_influence",
     "EffectsBackground": "_influence_effects",
     "EstimateWarning": "estimates",
     "FamilyDifference": "tree_comparison",
@@ -332,12 +337,15 @@ _HOME = {
     "rate_distortion_curve": "capacity.rate_distortion",
     "rate_reduction": "coding",
     "readout_capacity": "capacity.readout",
+    "relation_evidence": "evidence",
     "renyi_entropy": "generalized_entropy",
     "reverse_water_filling": "capacity.gaussian_sources",
     "row_entropies": "_influence_weights",
+    "row_ratios": "evidence",
     "row_shares": "_influence_weights",
     "score_closeness": "tree_scores",
     "stable_rank": "spectrum",
+    "standardized_influence": "evidence",
     "subsample_interval": "mutual_information.significance",
     "symmetric_shares": "_influence_weights",
     "symmetrized_influence": "_influence_weights",

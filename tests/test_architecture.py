@@ -24,7 +24,7 @@ PACKAGES = {"infogeo": ROOT, "infogeo_adapters": ROOT / "adapters"}
 MATHEMATICS_MAY_IMPORT = {"infogeo", "numpy", "scipy", "array_api_compat"}
 HEAVY = {
     "torch", "transformers", "tokenizers", "safetensors", "sentence_transformers", "networkx", "pandas", "pydot",
-    "plotly", "jinja2", "matplotlib", "geomstats", "sklearn", "dask",
+    "plotly", "jinja2", "matplotlib", "geomstats", "sklearn", "dask", "conllu",
 }  # fmt: skip
 
 

@@ -63,11 +63,15 @@ if TYPE_CHECKING:
     from infogeo_adapters.transformers.capture import capture_encoder_decoder as capture_encoder_decoder
     from infogeo_adapters.transformers.capture import split_into_windows as split_into_windows
     from infogeo_adapters.transformers.channels import capture_channels as capture_channels
+    from infogeo_adapters.transformers.edge_influence import edge_background as edge_background
+    from infogeo_adapters.transformers.edge_influence import measure_edge_influence as measure_edge_influence
     from infogeo_adapters.transformers.forward import padding_differences as padding_differences
     from infogeo_adapters.transformers.influence import effects_background as effects_background
     from infogeo_adapters.transformers.influence import measure_influence as measure_influence
     from infogeo_adapters.transformers.influence import stream_word_effects as stream_word_effects
     from infogeo_adapters.transformers.influence import word_effects as word_effects
+    from infogeo_adapters.transformers.influence_graphs import influence_affinity as influence_affinity
+    from infogeo_adapters.transformers.influence_graphs import influence_graph as influence_graph
     from infogeo_adapters.transformers.lens import logit_lens as logit_lens
     from infogeo_adapters.transformers.loading import LanguageModel as LanguageModel
     from infogeo_adapters.transformers.loading import load_model as load_model
@@ -140,6 +144,7 @@ _HOME = {
     "compare_with_similarity": "treebank.similarity",
     "compare_with_treebank": "treebank.comparison",
     "dimension_information": "token_information",
+    "edge_background": "transformers.edge_influence",
     "effects_background": "transformers.influence",
     "empirical_fisher": "fisher",
     "family_names": "treebank.registry",
@@ -149,6 +154,8 @@ _HOME = {
     "from_geomstats": "geomstats",
     "generalized_gauss_newton": "fisher",
     "head_average": "transformers.attention",
+    "influence_affinity": "transformers.influence_graphs",
+    "influence_graph": "transformers.influence_graphs",
     "information_scatter": "token_divergences",
     "inspect_model": "doctor",
     "lens_quality": "_tuned_quality",
@@ -157,6 +164,7 @@ _HOME = {
     "local_effects": "transformers.local_influence",
     "local_influence": "transformers.local_influence",
     "logit_lens": "transformers.lens",
+    "measure_edge_influence": "transformers.edge_influence",
     "measure_influence": "transformers.influence",
     "model_information_plane": "information_plane",
     "measure_capacity": "capacity",

@@ -39,6 +39,7 @@ PHRASES = (
     ("; give one with tokenizer=", "; put the tokenizer of the model into the folder"),
     ("dtype='float32'", "--dtype float32"),
     ("dtype='bfloat16'", "--dtype bfloat16"),
+    ("(construction='shared-covariance')", "(--construction shared-covariance)"),
     ("capture it with attention=False", "infogeo graph works without attention, infogeo report and compare do not"),
 )
 """What the library says in Python, and the same for the command line."""
@@ -80,14 +81,17 @@ def refuse_unused(options: dict[str, Any]) -> None:
         That names both.
     """
     construction, kind = options["construction"], options.get("kind")
+    named = construction or "influence, the default,"
     if options["corpus"] is not None and construction != "occurrences":
-        raise click.UsageError(f"--corpus goes with --construction occurrences; {construction} uses no corpus")
+        raise click.UsageError(f"--corpus goes with --construction occurrences; {named} uses no corpus")
     if options["corpus"] is None and construction == "occurrences":
         raise click.UsageError("--construction occurrences counts the words of a corpus; give one with --corpus FILE")
-    if options["background"] is not None and construction != "shared-covariance":
+    if options["background"] is not None and construction not in (None, "shared-covariance"):
         raise click.UsageError(
             f"--background goes with --construction shared-covariance; {construction} uses no background"
         )
+    if construction == "influence" and options["measure"] is not None:
+        raise click.UsageError("--measure compares distributions; --construction influence has a length of its own")
     if kind in ("tree", "radius") and given("neighbors"):
         raise click.UsageError(f"--neighbors goes with --graph neighbors or mutual; {kind} has no such number")
 

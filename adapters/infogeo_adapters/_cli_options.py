@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 GRAPHS = ("neighbors", "mutual", "tree", "radius")
-CONSTRUCTIONS = ("shared-covariance", "components", "readout", "occurrences", "vectors")
+CONSTRUCTIONS = ("influence", "shared-covariance", "components", "readout", "occurrences", "vectors")
 
 
 class MeasureName(click.ParamType):  # type: ignore[type-arg]
@@ -48,9 +48,13 @@ def text_options(command: Command) -> Command:
         click.option("--model", "-m", metavar="MODEL",
                      help="A folder, a name on the hub, 'bundled' (the default) or 'minilm'."),
         click.option("--layer", "-l", type=int, metavar="LAYER",
-                     help="0 is the embedding, l is after block l, -1 is the last. Default: the middle layer."),
-        click.option("--construction", "-c", type=click.Choice(CONSTRUCTIONS), default="shared-covariance",
-                     show_default=True, help="How a word becomes a distribution."),
+                     help="0 is the embedding, l is after block l, -1 is the last. Default: the middle layer; for "
+                     "influence the first after two thirds of the blocks."),
+        click.option("--construction", "-c", type=click.Choice(CONSTRUCTIONS),
+                     help="influence: words are close if they move each other when one is taken away. Else: how a word "
+                     "becomes a distribution, and distances are between these. Default: influence where the model "
+                     "allows it and the text has 2 to 100 words, else, or with --measure or --background, "
+                     "shared-covariance."),
         click.option("--measure", type=MeasureName(), metavar="NAME",
                      help="How distributions are compared; a wrong name lists all. Default: fisher_rao_distance, for "
                      "vectors euclidean_distance."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,13 @@ from infogeo.layer_agreement import Agreement, compare_layers
 from infogeo.measures import Measure
 from infogeo.results import Result, Source, to_plain
 from infogeo.words import DistanceMatrix, WordDistributions
+from infogeo_adapters.influence_relation import (
+    INFLUENCE,
+    InfluenceRelation,
+    default_influence_layer,
+    default_note,
+    why_no_influence,
+)
 from infogeo_adapters.relations import (
     AttentionBaseline,
     Construction,
@@ -29,10 +36,9 @@ from infogeo_adapters.relations import (
     EdgeRule,
     Material,
     Relation,
-    distribution_notes,
     find_attention,
-    find_construction,
-    find_measure,
+    find_relation,
+    relation_notes,
 )
 
 if TYPE_CHECKING:
@@ -41,12 +47,15 @@ if TYPE_CHECKING:
 FEWEST_WORDS = 3
 """Below this many words there are not two pairs to put in order, so no agreement is computed."""
 
+STANDING = "shared-covariance"
+"""The construction that takes the place of influence, and stands beside it."""
+
 Progress = Callable[[str], None]
 Overflow = Literal["error", "truncate"]
 
 
 def default_layer(n_layers: int) -> int:
-    """The layer taken when none is named: the middle one, after block ceil(L / 2).
+    """The layer taken for distributions when none is named: the middle one, after block ceil(L / 2).
 
     A convention, not a finding: the first layers are still close to the embedding, the last ones close to the
     prediction, and the middle is as far as can be from both.
@@ -66,7 +75,7 @@ class SentenceAnalysis(Result):
     activations: LayerActivations
     layer: int
     distributions: WordDistributions | None
-    """None if the distances come from a relation that makes no distributions."""
+    """None if the distances come from a relation that makes no distributions, as influence."""
     distances: DistanceMatrix
     graph: WordGraph
     """From the distances."""
@@ -84,11 +93,19 @@ class SentenceAnalysis(Result):
     lens: EntropyProfile | None
     lens_missing: str | None
     """Why there is no lens; None where there is one."""
+    standing: DistanceMatrix | None = None
+    """Beside an influence graph: Fisher-Rao distances at the layer between normals of one covariance around the words
+    as they stand, with nothing taken away."""
     notes: tuple[str, ...] = ()
     """What a reader must know, such as that the text was cut."""
     seconds: float
     """Time from the text to here."""
     source: Source
+
+    @property
+    def by_influence(self) -> bool:
+        """Whether ``graph`` is an influence graph."""
+        return self.distances.measure == INFLUENCE
 
     def pairs(self) -> list[tuple[int, int]]:
         """All pairs of words, closest first."""
@@ -155,6 +172,8 @@ class Reading:
     context: Context
     layer: int
     relation: Relation
+    default_note: str | None = None
+    """Why the default is not the influence graph here; None where it is, or where nothing was left to the default."""
 
     @property
     def activations(self) -> LayerActivations:
@@ -171,13 +190,18 @@ class Reading:
             return self.relation.distributions(self.context, self.layer)
         return None
 
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know about how the distances came about."""
+        own = () if self.default_note is None else (self.default_note,)
+        return (*own, *relation_notes(self.relation, self.context, self.layer))
+
 
 def read_text(
     model: LanguageModel,
     text: str,
     *,
     layer: int | None = None,
-    construction: str | Construction = "shared-covariance",
+    construction: str | Construction | None = None,
     measure: str | Measure | None = None,
     relation: Relation | None = None,
     material: Material | None = None,
@@ -200,12 +224,68 @@ def read_text(
     from infogeo_adapters.transformers.capture import capture_activations
 
     check_text(text)
-    if relation is None:
-        relation = DistributionRelation(find_construction(construction), find_measure(measure, construction))
+    material = material or Material(model=model)
+    if relation is None and construction is None and (measure is not None or material.background_text is not None):
+        construction = STANDING
+    if relation is None and construction is not None:
+        find_relation(construction, measure, 1)  # what does not exist is refused before the model is run
     activations = capture_activations(model, text, overflow=overflow, attention=attention)
-    chosen = default_layer(activations.n_layers) if layer is None else activations.check_layer(layer)
-    context = Context(material=material or Material(model=model), activations=activations)
-    return Reading(context=context, layer=chosen, relation=relation)
+    chosen = None if layer is None else activations.check_layer(layer)
+    note = None
+    if relation is None and construction is None:
+        reason = why_no_influence(model, activations.text, layer=chosen, words=_spans(activations))
+        construction = INFLUENCE if reason is None else STANDING
+        if reason is not None and len(activations.words) > 1:
+            note = default_note(reason)
+    if chosen is None:
+        influence = relation is None and construction == INFLUENCE
+        chosen = (default_influence_layer if influence else default_layer)(activations.n_layers)
+    if relation is None:
+        relation = find_relation(construction or STANDING, measure, chosen)
+    context = Context(material=material, activations=activations)
+    return Reading(context=context, layer=chosen, relation=relation, default_note=note)
+
+
+def default_construction(
+    model: LanguageModel, texts: Sequence[str], *, layer: int | None = None, overflow: Overflow = "error"
+) -> tuple[str, str | None]:
+    """What is taken for several texts when no construction is named: the same for all, so that they can be compared.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    texts : sequence of str
+    layer : int, optional
+    overflow : {'error', 'truncate'}
+
+    Returns
+    -------
+    construction : str
+        ``influence`` if that is the default of every text with two words or more, else ``shared-covariance``.
+    note : str or None
+        Why it is not influence.
+
+    Raises
+    ------
+    TextError
+        If a text is no ``str``, empty or too long.
+    """
+    from infogeo_adapters.transformers.alignment import check_text
+    from infogeo_adapters.transformers.forward import of_text, prepare
+
+    for number, text in enumerate(texts):
+        with of_text(number):
+            item = prepare(model, check_text(text), None, overflow)
+        if len(item.spans) < 2:
+            continue
+        reason = why_no_influence(model, item.text, layer=layer, words=item.spans)
+        if reason is not None:
+            return STANDING, default_note(reason if len(texts) == 1 else f"of text {number + 1}: {reason}")
+    return INFLUENCE, None
+
+
+def _spans(activations: LayerActivations) -> list[tuple[int, int]]:
+    return [(int(a), int(b)) for a, b in activations.word_spans]
 
 
 def analyze(
@@ -213,7 +293,7 @@ def analyze(
     text: str,
     *,
     layer: int | None = None,
-    construction: str | Construction = "shared-covariance",
+    construction: str | Construction | None = None,
     measure: str | Measure | None = None,
     relation: Relation | None = None,
     graph: str = "neighbors",
@@ -236,15 +316,18 @@ def analyze(
     text : str
     layer : int, optional
         0 is the embedding output, l is after block l, negative numbers count from the last; by default the middle one,
-        :func:`default_layer`.
-    construction : str or callable
-        How words become distributions: ``shared-covariance`` (normals with the covariance of a background text),
+        :func:`default_layer`, and for influence the first after two thirds of the blocks.
+    construction : str or callable, optional
+        ``influence`` (how far words move each other when one is taken away), or how words become distributions whose
+        distances are taken: ``shared-covariance`` (normals with the covariance of a background text),
         ``components`` (univariate normals of a vector's components), ``readout`` (the prediction read out at the
         layer), ``occurrences`` (normals of a word's occurrences in ``corpus``), ``vectors`` (no distribution, for
-        cosine and Euclidean distance), or a function of (context, layer).
+        cosine and Euclidean distance), or a function of (context, layer). By default influence where the model allows
+        it, the text has 2 to 100 words, and neither ``measure`` nor ``background`` is given; else shared-covariance,
+        and ``notes`` says why.
     measure : str or Measure, optional
         A name in :data:`infogeo.measures.MEASURES`, or the measure itself; by default the Fisher-Rao distance, for
-        ``vectors`` the Euclidean one.
+        ``vectors`` the Euclidean one; influence has a length of its own.
     relation : Relation, optional
         Another way to distances between words; takes the place of ``construction`` and ``measure``.
     graph : {'neighbors', 'mutual', 'tree', 'radius'}
@@ -289,6 +372,12 @@ def analyze(
     >>> a = analyze(load_model(), "The dog ran home because it was hungry.", construction="components")
     >>> a.graph.construction, a.layer
     ('nearest_neighbor_graph(k=3)', 3)
+
+    Without ``construction`` the graph is that of influence:
+
+    >>> a = analyze(load_model(), "The dog ran home because it was hungry.")
+    >>> a.graph.measure, a.layer, a.distances.construction
+    ('influence', 4, 'words hidden, at layers 4 and 5; edges cut in blocks 3, 4, 5 and 6')
     """
     started = time.perf_counter()
     say = progress if progress is not None else _silent
@@ -300,7 +389,9 @@ def analyze(
         material=Material(model=model, background_text=background, corpus_text=corpus),
     )
     activations, chosen = reading.activations, reading.layer
-    say("measuring distances between words, layer by layer")
+    influence = isinstance(reading.relation, InfluenceRelation)
+    say("measuring how words move each other; what is usual is measured on the packaged text first" if influence
+        else "measuring distances between words, layer by layer")
     distances = reading.distances()
     by_layer, failed = _other_layers(reading, distances)
     affinity = baseline(activations, chosen)
@@ -316,12 +407,12 @@ def analyze(
     normals, no_normals = _normals(activations, chosen)
     distributions = reading.distributions()
     few = rule.note(len(activations.words))
-    notes = (*_notes(activations, text), *(() if few is None else (few,)), *distribution_notes(distributions), *failed)
+    notes = (*_notes(activations, text), *(() if few is None else (few,)), *reading.notes(), *failed)
     return SentenceAnalysis(
         activations=activations, layer=chosen, distributions=distributions, distances=distances,
         graph=word_graph, attention=affinity, attention_graph=attention_graph, comparisons=comparisons,
         agreement=agreement, normals=normals, normals_missing=no_normals, lens=lens, lens_missing=missing,
-        notes=notes, seconds=time.perf_counter() - started,
+        standing=_standing(reading) if influence else None, notes=notes, seconds=time.perf_counter() - started,
         source=dataclasses.replace(
             activations.source.with_options(
                 layer=chosen, measure=distances.measure, construction=distances.construction,
@@ -347,6 +438,17 @@ def _other_layers(
             by_layer.append(None)
             notes.append(f"No distances at layer {layer}: {error}")
     return by_layer, tuple(notes)
+
+
+def _standing(reading: Reading) -> DistanceMatrix | None:
+    """Distances between the words as they stand, beside an influence graph; None where there are none."""
+    if len(reading.activations.words) < 2:
+        return None
+    still = find_relation(STANDING, None, reading.layer)
+    try:
+        return still(reading.context, reading.layer)
+    except InfogeoError:
+        return None
 
 
 def _normals(activations: LayerActivations, layer: int) -> tuple[WordDistributions | None, str | None]:

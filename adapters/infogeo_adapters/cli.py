@@ -57,6 +57,10 @@ def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 def cli() -> None:
     """How the words of a text relate on the statistical manifold of a language model, beside attention.
 
+    Where the model allows it, words are joined by the influence graph: two words are close if each moves on the
+    manifold when the other is taken away, more than is usual so far apart. --construction takes distances between the
+    words' distributions in its place.
+
     \b
     Examples:
       infogeo report "The dog chased the cat because it was hungry."
@@ -87,7 +91,8 @@ def cli() -> None:
 def report(out: str, units: Any, as_json: bool, text: str | None, file: str | None, quiet: bool, **options: Any) -> int:
     """Write a folder with a page that shows the words of TEXT as graphs, maps and tables, and all data beside it.
 
-    The page, DIR/index.html, opens in any browser and needs no network.
+    The page, DIR/index.html, opens in any browser and needs no network. First on it stands the influence graph where
+    the model allows it, beside attention; --construction names another one.
 
     \b
     Examples:
@@ -147,6 +152,8 @@ def graph(
 ) -> int:
     """Make the word graph of TEXT: print its edges, or write it to a file for other tools.
 
+    By default it is the influence graph where the model allows it; --construction names another one.
+
     \b
     Examples:
       infogeo graph "The dog chased the cat." -k 2
@@ -165,11 +172,17 @@ def graph(
     if out is not None:
         check_file(out, format_)
     say = teller(quiet)
-    reading = _reading(_material(open_model(options, say), options), text, options, say, attention=what == "attention")
+    of_attention = what == "attention"
+    measured = not of_attention or rule.kind == "radius"
+    reading = _reading(
+        _material(open_model(options, say), options), text, options, say, attention=of_attention, measured=measured
+    )
     tell(rule.note(len(reading.activations.words)))
-    made = rule.of_distances(reading.distances())
-    if what == "attention":
-        made = rule.of_attention(baseline(reading.activations, reading.layer), made.n_edges)
+    if of_attention:
+        edges = rule.of_distances(reading.distances()).n_edges if measured else 0
+        made = rule.of_attention(baseline(reading.activations, reading.layer), edges)
+    else:
+        made = rule.of_distances(reading.distances())
     if out is not None:
         from infogeo_adapters.files import write_graph
 
@@ -202,6 +215,9 @@ def compare(
 ) -> int:
     """Compare the distances between the words of TEXT with attention.
 
+    By default the distances are those of the influence graph where the model allows it, with --lines if it allows it
+    for each line; --construction names others.
+
     Rank correlations, with and without word order, shared edges of the closest pairs and of the spanning trees, with
     permutation tests.
 
@@ -231,6 +247,8 @@ def compare(
     say = teller(quiet)
     material = _material(open_model(options, say), options)
     texts = [line for line in text.split("\n") if line.strip()] if lines else [text]
+    if lines:
+        _same_for_all(material.model, texts, options)
     sentences = []
     for number, one in enumerate(texts):
         reading = _reading(material, one, options, say, number=f" {number + 1} of {len(texts)}" if lines else "")
@@ -358,10 +376,9 @@ def _material(model: LanguageModel, options: dict[str, Any]) -> Material:
 
 def _reading(
     material: Material, text: str, options: dict[str, Any], say: Callable[[str], None], *, number: str = "",
-    attention: bool = True,
+    attention: bool = True, measured: bool = True,
 ) -> Reading:
     from infogeo_adapters.analysis import cut_note, read_text
-    from infogeo_adapters.relations import distribution_notes
 
     say(f"reading text{number} with the model")
     reading = read_text(
@@ -369,7 +386,18 @@ def _reading(
         material=material, overflow=options["overflow"], attention=attention,
     )
     tell(cut_note(reading.activations, text))
-    if options["construction"] in ("shared-covariance", "occurrences"):
-        for note in distribution_notes(reading.distributions()):
-            tell(note)
+    if measured:
+        for note in reading.notes():
+            tell(rephrase(note))
     return reading
+
+
+def _same_for_all(model: LanguageModel, texts: Sequence[str], options: dict[str, Any]) -> None:
+    """Settle the construction that is taken for every line, if none is named."""
+    from infogeo_adapters.analysis import default_construction
+
+    if options["construction"] is None and options["measure"] is None and options["background"] is None:
+        options["construction"], note = default_construction(
+            model, texts, layer=options["layer"], overflow=options["overflow"]
+        )
+        tell(None if note is None else rephrase(note))

@@ -26,6 +26,7 @@ from infogeo.graphs import WordGraph, minimum_spanning_tree, nearest_neighbor_gr
 from infogeo.measures import MEASURES, Measure
 from infogeo.pairwise import pairwise
 from infogeo.words import DistanceMatrix, WordDistributions
+from infogeo_adapters.influence_relation import INFLUENCE, InfluenceRelation, TextInfluence, WholeMeter
 from infogeo_adapters.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ class Material:
         windows = split_into_windows(self.model, self.corpus_text)
         return capture_activations(self.model, windows, attention=False)
 
+    @cached_property
+    def influence_meter(self) -> WholeMeter:
+        """What measures influence on the model: covariances of the effects of words and edges of the packaged text."""
+        return WholeMeter(self.model)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Context:
@@ -75,6 +81,11 @@ class Context:
         """The model that read the text."""
         return self.material.model
 
+    @cached_property
+    def influence(self) -> TextInfluence:
+        """Influence between the words, of all layers and blocks from one measurement."""
+        return self.material.influence_meter.measure(self.activations)
+
 
 Construction = Callable[[Context, int], WordDistributions]
 """Makes the distributions of a text's words at a layer."""
@@ -85,8 +96,8 @@ AttentionBaseline = Callable[[LayerActivations, int], AffinityMatrix]
 class Relation(Protocol):
     """How far apart the words of a text are: the seam where another word graph takes the place of the default.
 
-    Anything that can be called so fits :func:`analyze`: a relation may ignore the activations and ask the model anew,
-    as a graph of influences does.
+    Anything that can be called so fits :func:`analyze`: a relation may ask the model anew, as
+    :class:`~infogeo_adapters.influence_relation.InfluenceRelation` does.
     """
 
     def __call__(self, context: Context, layer: int, /) -> DistanceMatrix:
@@ -95,7 +106,7 @@ class Relation(Protocol):
 
 @dataclass(frozen=True)
 class DistributionRelation:
-    """The default relation: words become distributions, and a measure tells how far these are apart."""
+    """Words become distributions, and a measure tells how far these are apart."""
 
     construction: Construction
     measure: Measure
@@ -114,6 +125,15 @@ FEWEST_OCCURRENCES = 2
 """Occurrences, in corpus and text together, without which a word has no distribution."""
 TRUSTED_OCCURRENCES = 5
 """Below so many occurrences a note says that the variance of a word is mostly the pooled one."""
+
+
+def relation_notes(relation: Relation, context: Context, layer: int) -> tuple[str, ...]:
+    """What a reader must know about how the distances of a relation were made; to be asked after them."""
+    if isinstance(relation, InfluenceRelation):
+        return relation.notes(context)
+    if isinstance(relation, DistributionRelation) and relation.construction in (_shared_covariance, _occurrences):
+        return distribution_notes(relation.distributions(context, layer))
+    return ()
 
 
 def distribution_notes(distributions: WordDistributions | None) -> tuple[str, ...]:
@@ -262,7 +282,9 @@ def find_construction(construction: str | Construction) -> Construction:
     if not isinstance(construction, str):
         return construction
     if construction not in CONSTRUCTIONS:
-        raise ArgumentError(f"construction {construction!r} does not exist; choose {', '.join(CONSTRUCTIONS)}")
+        raise ArgumentError(
+            f"construction {construction!r} does not exist; choose {', '.join((INFLUENCE, *CONSTRUCTIONS))}"
+        )
     return CONSTRUCTIONS[construction]
 
 
@@ -281,6 +303,24 @@ def find_measure(measure: str | Measure | None, construction: str | Construction
     if measure not in MEASURES:
         raise ArgumentError(f"measure {measure!r} does not exist; choose {', '.join(MEASURES)}")
     return MEASURES[measure]
+
+
+def find_relation(construction: str | Construction, measure: str | Measure | None, layer: int) -> Relation:
+    """The relation of a construction and a measure; ``influence`` has a measure of its own.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such construction or measure, or a measure is given for influence.
+    """
+    if construction != INFLUENCE:
+        return DistributionRelation(find_construction(construction), find_measure(measure, construction))
+    if measure is not None:
+        name = measure if isinstance(measure, str) else measure.name
+        raise ArgumentError(
+            f"measure: found {name!r}, which means something only for distributions; influence has a length of its own"
+        )
+    return InfluenceRelation(layer)
 
 
 @dataclass(frozen=True, kw_only=True)

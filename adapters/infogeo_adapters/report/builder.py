@@ -14,6 +14,7 @@ from infogeo.entropy_profile import EntropyUnit
 from infogeo_adapters._require import require
 from infogeo_adapters.analysis import SentenceAnalysis
 from infogeo_adapters.plots.style import shorten, visible
+from infogeo_adapters.report import prose
 from infogeo_adapters.report.exports import write_exports
 from infogeo_adapters.report.folder import whole_folder
 from infogeo_adapters.report.sections import Section, facts, sections
@@ -90,7 +91,7 @@ def render(analysis: SentenceAnalysis, page_sections: list[Section]) -> str:
     text = visible(analysis.activations.text.replace("\r\n", "\n"), keep="\n\t")
     return template.render(
         title=f"{shorten(' '.join(text.split()), 60)} · infogeo report", text=text, facts=facts(analysis),
-        notes=analysis.notes, sections=page_sections, version=version,
+        lead=prose.INFLUENCE_LEAD if analysis.by_influence else prose.LEAD, notes=analysis.notes, sections=page_sections, version=version,
         css=Markup(here.joinpath("report.css").read_text(encoding="utf-8")),  # our own file
         figures=Markup(script_json(figures)) if figures else "", nonce=secrets.token_urlsafe(18),
     )

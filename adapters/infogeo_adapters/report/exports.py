@@ -70,19 +70,24 @@ def write_exports(analysis: SentenceAnalysis, folder: Path) -> list[Exported]:
     """
     done: list[Exported] = []
     for graph, stem, name in (
-        (analysis.graph, "graph", "geodesic graph"), (analysis.attention_graph, "attention_graph", "attention graph"),
+        (analysis.graph, "graph", "influence graph" if analysis.by_influence else "geodesic graph"),
+        (analysis.attention_graph, "attention_graph", "attention graph"),
     ):
         for suffix, kind in GRAPH_FORMATS:
             done.append(export(write_graph, graph, folder / f"{stem}.{suffix}", f"{name} as {kind}"))
     lens, raw = analysis.lens, analysis.activations.tokens
     in_bytes = byte_level(raw if lens is None else chain(raw, *lens.top_tokens))
     tables: list[tuple[str, str, Any]] = [
-        ("distances.csv", "distances between all words", analysis.distances),
+        ("distances.csv", f"distances between all words{' in the influence graph' if analysis.by_influence else ''}",
+         analysis.distances),
         ("attention.csv", "attention between all words", analysis.attention),
         ("relations.csv", "all pairs of words, closest first", analysis),
         ("tokens.csv", "tokens and the words they belong to",
          ReadableTokens(analysis.activations, ("token",), in_bytes)),
     ]
+    if analysis.standing is not None:
+        tables.append(("standing_distances.csv", "Fisher–Rao distances between the words as they stand",
+                       analysis.standing))
     if analysis.normals is not None:
         tables.append(("normals.csv", "mean and variance of each word vector's components", analysis.normals))
     if analysis.distributions is not None:

@@ -19,6 +19,11 @@ def both(analysis: SentenceAnalysis, pair: tuple[int, int]) -> str:
     return f"{word(analysis, pair[0])} and {word(analysis, pair[1])}"
 
 
+def own_graph(analysis: SentenceAnalysis) -> str:
+    """What the graph beside that of attention is called."""
+    return "influence graph" if analysis.by_influence else "geodesic graph"
+
+
 def relations(analysis: SentenceAnalysis) -> list[str]:
     """Which words are close, on the manifold and in attention."""
     pairs = analysis.pairs()
@@ -27,9 +32,14 @@ def relations(analysis: SentenceAnalysis) -> list[str]:
     values = analysis.distances.symmetrized().values
     attention = analysis.attention.symmetrized().values
     near, far = pairs[0], pairs[-1]
-    closest = f"The closest two words are {both(analysis, near)} (distance {three_digits(values[near])})"
+    if analysis.by_influence:
+        closest = "The words that move each other most, for how far apart they stand, are "
+        closest += f"{both(analysis, near)} (distance {three_digits(values[near])})"
+    else:
+        closest = f"The closest two words are {both(analysis, near)} (distance {three_digits(values[near])})"
     if len(pairs) > 1:
-        closest += f", the farthest {both(analysis, far)} (distance {three_digits(values[far])})"
+        farthest = ", least" if analysis.by_influence else ", the farthest"
+        closest += f"{farthest} {both(analysis, far)} (distance {three_digits(values[far])})"
     found = [f"{closest}."]
     strongest = max(pairs, key=lambda p: (attention[p], -p[0], -p[1]))
     if attention[strongest] > 0:
@@ -47,9 +57,9 @@ def overlap(analysis: SentenceAnalysis) -> list[str]:
     ours, theirs = analysis.graph.n_edges, analysis.attention_graph.n_edges
     shared, pairs = len(analysis.shared_edges()), n * (n - 1) // 2
     if ours == theirs:
-        text = f"The geodesic graph and the attention graph have {plural(ours, 'edge')} each and share {shared}."
+        text = f"The {own_graph(analysis)} and the attention graph have {plural(ours, 'edge')} each and share {shared}."
     else:
-        text = f"The geodesic graph has {plural(ours, 'edge')}, the attention graph {theirs}; they share {shared}."
+        text = f"The {own_graph(analysis)} has {plural(ours, 'edge')}, the attention graph {theirs}; they share {shared}."
     expected = ours * theirs / pairs
     text += (
         f" Two graphs of these sizes with edges drawn at random among the {plural(pairs, 'pair')} of words would share "
@@ -79,7 +89,8 @@ def agreement(analysis: SentenceAnalysis, *, alpha: float = 0.05) -> list[str]:
                 "on this one text, which makes it look better than it would be on another."
             )
     if found:
-        found.append("This is one text. Whether geodesics or attention tell more about language is decided on many.")
+        rival = "influence" if analysis.by_influence else "geodesics"
+        found.append(f"This is one text. Whether {rival} or attention tell more about language is decided on many.")
     return found
 
 

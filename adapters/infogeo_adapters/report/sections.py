@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 STRONGEST = 12
 """Rows of the table of strongest relations."""
-EDGE_IN = {(True, True): "both", (True, False): "geodesic", (False, True): "attention", (False, False): "–"}
+EDGE_IN = {(True, True): "both", (True, False): "{own}", (False, True): "attention", (False, False): "–"}
 NEAREST = 2
 """Neighbors that a word is joined to on the half-plane."""
 
@@ -103,7 +103,7 @@ def facts(analysis: SentenceAnalysis) -> list[tuple[str, str]]:
         ("Layer", f"{analysis.layer} of {a.n_layers}" + (" (embedding)" if analysis.layer == 0 else "")),
         ("Text", f"{plural(len(a.words), 'word')}, {plural(len(a.tokens), 'token')}"),
         ("Distance", readable(analysis.distances.measure)),
-        ("Words as", readable(analysis.distances.construction) or "vectors"),
+        ("From" if analysis.by_influence else "Words as", readable(analysis.distances.construction) or "vectors"),
         ("Attention", analysis.attention.name),
     ]
 
@@ -117,19 +117,23 @@ def sections(analysis: SentenceAnalysis, files: Sequence[Exported], *, units: En
 
 
 def _graphs(analysis: SentenceAnalysis) -> Section:
-    title = "Word graph from geodesics, beside attention"
+    title = "Influence graph, beside attention" if analysis.by_influence else "Word graph from geodesics, beside attention"
     if len(analysis.activations.words) < 2:
         return Section("graphs", title, paragraphs=(prose.NEEDS_TWO,))
     pair = graph_pair_figure(
-        analysis.graph, analysis.attention_graph, left_name="geodesic graph", right_name="attention graph"
+        analysis.graph, analysis.attention_graph, left_name=findings.own_graph(analysis), right_name="attention graph"
     )
     edges = (
         f"On the left {prose.edges(analysis.graph.construction)}; on the right "
         f"{prose.edges(analysis.attention_graph.construction)}, by the mean of both directions of attention. "
         f"{prose.COUNTING}"
     )
+    said: tuple[str, ...] = (prose.GRAPHS,)
+    if analysis.by_influence:
+        twice = analysis.distances.source.options.get("reading") == "twice"
+        said = (prose.INFLUENCE, *((prose.INFLUENCE_TWICE,) if twice else ()), prose.INFLUENCE_GRAPHS)
     return Section(
-        "graphs", title, paragraphs=(prose.GRAPHS, edges),
+        "graphs", title, paragraphs=(*said, edges),
         findings=(*findings.overlap(analysis), *findings.relations(analysis)), figures=(Figure("graph-pair", pair),),
     )
 
@@ -148,16 +152,18 @@ def _relations(analysis: SentenceAnalysis) -> Section:
     def table(heading: str, chosen: Sequence[tuple[Any, ...]]) -> Table:
         return Table(heading, columns, [
             (_word(i, first), _word(j, second), page_number(three_digits(d)), page_number(str(dr)),
-             page_number(three_digits(w)), page_number(str(wr)), EDGE_IN[ours, theirs])
+             page_number(three_digits(w)), page_number(str(wr)), EDGE_IN[ours, theirs].format(own=own))
             for i, j, first, second, d, dr, w, wr, ours, theirs in chosen
         ])
 
+    own = "influence" if analysis.by_influence else "geodesic"
+    nearest = "Most influence on each other" if analysis.by_influence else "Closest on the manifold"
     n = min(STRONGEST, len(rows))
     by_attention = sorted((r for r in rows if r[6] > 0), key=lambda r: r[7])[:n]
     return Section(
         "relations", title,
         paragraphs=(f"Out of {plural(len(rows), 'pair')}. Attention is the mean of both directions.",),
-        tables=(table("Closest on the manifold", rows[:n]), table("Strongest in attention", by_attention)),
+        tables=(table(nearest, rows[:n]), table("Strongest in attention", by_attention)),
     )
 
 
@@ -165,14 +171,24 @@ def _matrices(analysis: SentenceAnalysis) -> Section:
     title = "All distances and all attention"
     if len(analysis.activations.words) < 2:
         return Section("matrices", title, paragraphs=(prose.NEEDS_TWO,))
+    still = analysis.standing
     return Section(
         "matrices", title,
-        paragraphs=(prose.MATRICES,),
+        paragraphs=(prose.MATRICES, *_second_view(analysis)),
         figures=(
             Figure("distance-matrix", distance_figure(analysis.distances)),
             Figure("attention-matrix", attention_figure(_affinities(analysis))),
+            *(() if still is None else (Figure("standing-matrix", distance_figure(still)),)),
         ),
     )
+
+
+def _second_view(analysis: SentenceAnalysis) -> tuple[str, ...]:
+    """What the distances of influence are, and what the static ones beside them."""
+    if not analysis.by_influence:
+        return ()
+    still = () if analysis.standing is None else (prose.STANDING.format(layer=analysis.layer),)
+    return (prose.INFLUENCE_LENGTH, *still)
 
 
 def _half_plane(analysis: SentenceAnalysis) -> Section:
@@ -186,6 +202,8 @@ def _half_plane(analysis: SentenceAnalysis) -> Section:
     measured = prose.SAME_CONSTRUCTION if same else prose.OTHER_CONSTRUCTION.format(
         construction=readable(analysis.distances.construction)
     )
+    if analysis.by_influence:
+        measured = prose.INFLUENCE_CONSTRUCTION
     picture = half_plane_figure(analysis.normals, None if few else _nearest(analysis.normals))
     return Section(
         "half-plane", title,
@@ -206,9 +224,10 @@ def _agreement(analysis: SentenceAnalysis) -> Section:
         return Section("agreement", title, paragraphs=(needs,))
     table = analysis.agreement
     name = f"{readable(table.measure)}s" if table.measure.endswith("distance") else readable(table.measure)
+    layers = prose.INFLUENCE_LAYERS.format(layer=analysis.layer, construction=analysis.distances.construction)
     return Section(
         "agreement", title,
-        paragraphs=(prose.AGREEMENT,),
+        paragraphs=(prose.AGREEMENT, *((layers,) if analysis.by_influence else ())),
         findings=tuple(findings.agreement(analysis)),
         figures=(
             Figure("agreement-heads", agreement_figure(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from infogeo.errors import ArgumentError, TextError
-from infogeo_adapters.transformers.alignment import Words, check_text
+from infogeo_adapters.transformers.alignment import Words, check_text, encode
 from infogeo_adapters.transformers.forward import Item, prepare
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.stack import find_stack
@@ -58,18 +58,44 @@ def prepare_reading(
     Raises
     ------
     TextError
-        As :func:`~infogeo_adapters.transformers.forward.prepare`, or twice the text is longer than the context.
+        As :func:`~infogeo_adapters.transformers.forward.prepare`, or the text given twice is longer than the context
+        and is not to be truncated.
     """
     item = prepare(model, check_text(text), words, overflow)
     if reading == "once":
         return item
-    both, spans = doubled(item.text, item.spans)
+    if overflow == "truncate":
+        item = _fitting_twice(model, item)
     try:
-        twice = prepare(model, both, spans, "error")
+        twice = prepare(model, *doubled(item.text, item.spans), "error")
     except TextError as error:
-        raise TextError(f"read twice in a row, as a causal model reads it here, {error}") from error
+        raise TextError(f"read twice in a row, so that every word has seen every other one, {error}") from error
     n = len(item.spans)
     return replace(
         item, tokens=twice.tokens, table=np.where(twice.table >= 0, twice.table % n, -1), read=twice.table >= n,
         options={**item.options, "reading": "twice"},
     )
+
+
+def _fitting_twice(model: LanguageModel, item: Item) -> Item:
+    """The longest beginning of the words of which two copies fit the context."""
+    limit, words = model.context_length, len(item.spans)
+    if limit is None:
+        return item
+
+    def fits(count: int) -> bool:
+        spans = item.spans[:count]
+        text, _ = doubled(item.text[: spans[-1][1]], spans)
+        return len(encode(model.tokenizer, text).ids) <= limit
+
+    if fits(words):
+        return item
+    least, most = 0, words  # so many fit, so many do not
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if fits(middle) else (least, middle)
+    if not least:
+        raise TextError(f"the first word alone, given twice, takes more than the {limit} tokens of the context")
+    kept = item.spans[:least]
+    gone = words - least + int(item.options.get("truncated_words") or 0)
+    return replace(item, text=item.text[: kept[-1][1]], spans=kept, options={**item.options, "truncated_words": gone})

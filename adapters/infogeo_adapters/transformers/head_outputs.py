@@ -50,8 +50,8 @@ def output_matrix(model: LanguageModel, block: int, heads: int) -> FloatArray:
         raise ModelError(f"{model.name}: the output projection of attention in block {block} was not found")
     with lock_of(net), evaluating(net), torch.no_grad():
         module = runner(net, stack.side).get_submodule(parts.output.path)
-        width = _inputs_of(module)
         parameter = next(module.parameters())
+        width = _inputs_of(module)
         unit = torch.eye(width, device=parameter.device, dtype=net.dtype)
         nothing = torch.zeros((1, width), device=parameter.device, dtype=net.dtype)
         matrix = (module(unit).double() - module(nothing).double()).cpu().numpy()

@@ -11,11 +11,8 @@ import numpy as np
 from infogeo._checks import FloatArray
 from infogeo.errors import ArgumentError, ModelError
 from infogeo_adapters.transformers.arguments import check_model
-from infogeo_adapters.transformers.attention_access import attention_access
 from infogeo_adapters.transformers.capture import capture_activations
-from infogeo_adapters.transformers.locks import lock_of
-from infogeo_adapters.transformers.parts import find_parts
-from infogeo_adapters.transformers.stack import evaluating, find_stack, runner
+from infogeo_adapters.transformers.head_outputs import attending_blocks, output_matrix
 from infogeo_adapters.transformers.stages import capture_stages
 from infogeo_adapters.treebank.attention import pooled
 
@@ -64,15 +61,12 @@ class AttentionNorms:
 
     def __post_init__(self) -> None:
         check_model(self.model)
-        stack = find_stack(self.model.model)
-        kinds = [k for k in attention_access(self.model.model, stack).kinds if k.kind == "self"]
-        if not kinds:
-            raise ModelError(f"{self.model.name} has no attention between the tokens of a text; leave attention out")
-        self._blocks = tuple(k.block for k in kinds)
-        self._matrices = {k.block: _output_matrix(self.model, k.block, k.query_heads) for k in kinds}
+        heads = attending_blocks(self.model)
+        self._blocks = tuple(heads)
+        self._matrices = {block: output_matrix(self.model, block, heads[block]) for block in heads}
         self.variants = (
-            *(f"block {k.block}, head {h + 1}" for k in kinds for h in range(k.query_heads)),
-            *(f"block {k.block}, all heads" for k in kinds),
+            *(f"block {block}, head {h + 1}" for block in heads for h in range(heads[block])),
+            *(f"block {block}, all heads" for block in heads),
         )
         """Heads, block by block, then blocks."""
 
@@ -132,37 +126,3 @@ class AttentionNorms:
             sums.append(np.sqrt(np.maximum(squares, 0.0)))  # below zero by rounding only: products are a Gram matrix
         maps = pooled(activations, np.stack([*np.concatenate(heads), *sums]))
         return np.asarray((maps + np.swapaxes(maps, 1, 2)) / 2)
-
-
-def _output_matrix(model: LanguageModel, block: int, heads: int) -> FloatArray:
-    """Matrix (H, width of a head, d) of the output projection of a block, head by head."""
-    import torch
-
-    net = model.model
-    stack = find_stack(net)
-    parts = find_parts(net, stack.side)[block - 1]
-    parts.check("value", model.name)
-    if parts.output is None:
-        raise ModelError(
-            f"{model.name}: the output projection of attention in block {block} was not found; leave value-weighted "
-            "attention out"
-        )
-    with lock_of(net), evaluating(net), torch.no_grad():
-        module = runner(net, stack.side).get_submodule(parts.output.path)
-        width = _inputs_of(module)
-        parameter = next(module.parameters())
-        unit = torch.eye(width, device=parameter.device, dtype=net.dtype)
-        nothing = torch.zeros((1, width), device=parameter.device, dtype=net.dtype)
-        matrix = (module(unit).double() - module(nothing).double()).cpu().numpy()
-    if width % heads:
-        raise ModelError(
-            f"{model.name}: the output projection of attention in block {block} reads {width} numbers, which are not "
-            f"those of {heads} heads side by side; leave value-weighted attention out"
-        )
-    return np.asarray(matrix.reshape(heads, width // heads, -1), dtype=np.float64)
-
-
-def _inputs_of(module: object) -> int:
-    """Number of inputs of a linear layer, or of the Conv1D of GPT-2, which keeps its matrix the other way round."""
-    known = getattr(module, "in_features", None)
-    return int(known if known is not None else module.weight.shape[0])  # type: ignore[attr-defined]

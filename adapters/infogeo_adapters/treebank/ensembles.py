@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from infogeo._checks import FloatArray, check_count
-from infogeo.relation_evidence import log_offsets, standardized_influence
+from infogeo.evidence import log_offsets, standardized_influence
 from infogeo_adapters.transformers.arguments import check_model
 from infogeo_adapters.transformers.echo import Reading, find_reading
 from infogeo_adapters.transformers.head_outputs import attending_blocks
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class RelativeEnsembles:
     r"""Up to four measurements, standardized by distance, that were chosen together with labels.
 
-    Each is standardized as :func:`infogeo.relation_evidence.standardized_influence` does. Beginning with none, the one
+    Each is standardized as :func:`infogeo.standardized_influence` does. Beginning with none, the one
     that raises the share of gold relations most is added, with the exponent of the prior that suits the sum best; it
     ends where nothing raises the share (after Limisiewicz, Marecek and Rosa 2020, who choose heads so).
 

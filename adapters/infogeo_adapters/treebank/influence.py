@@ -11,6 +11,13 @@ import numpy as np
 
 from infogeo._checks import FloatArray
 from infogeo.errors import ModelError
+from infogeo.evidence import (
+    PRIOR_EXPONENT,
+    log_offsets,
+    relation_evidence,
+    row_ratios,
+    standardized_influence,
+)
 from infogeo.influence import (
     NORMALIZATIONS,
     DistanceProfile,
@@ -19,11 +26,10 @@ from infogeo.influence import (
     row_entropies,
     symmetrized_influence,
 )
-from infogeo.relation_evidence import log_offsets, row_ratios, standardized_influence
 from infogeo_adapters.models import background_text
 from infogeo_adapters.transformers.arguments import check_model
 from infogeo_adapters.transformers.capture import capture_activations
-from infogeo_adapters.transformers.echo import Reading, find_reading
+from infogeo_adapters.transformers.echo import Reading, doubled, find_reading
 from infogeo_adapters.transformers.head_outputs import attending_blocks
 from infogeo_adapters.transformers.influence import Distribution, background_sentences
 from infogeo_adapters.transformers.influence_graphs import (
@@ -59,7 +65,8 @@ class Measurements:
     _last: tuple[list[LayerActivations], list[FloatArray]] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        layers, edges = (), ()
+        layers: tuple[int, ...] = ()
+        edges: tuple[tuple[int, int | None], ...] = ()
         if self.words:
             layers = tuple(range(1, find_stack(self.model.model).depth + 1))
         else:
@@ -103,7 +110,7 @@ def measurements(
 
 
 def _exponents(sums: FloatArray, count: int) -> FloatArray:
-    """(R, n, n) standardized influence with each exponent of the prior, (R E, n, n), all exponents of one side by side."""
+    """Standardized influence (R, n, n) with each exponent of the prior, (R E, n, n), all exponents of one in a row."""
     prior = log_offsets(sums.shape[-1])
     tried = sums[:, None] / count - np.multiply.outer(np.asarray(EXPONENTS), prior)
     return np.asarray(tried.reshape(-1, *sums.shape[1:]))
@@ -183,6 +190,20 @@ def read_once(model: LanguageModel) -> WordInfluence:
     if not find_stack(model.model).causal:
         raise ModelError(f"{model.name} is no causal model; every word sees every other one when the text is read once")
     return WordInfluence(model, reading="once")
+
+
+def attention_read_twice(model: LanguageModel) -> RelativeAttention:
+    """Attention relative to distance in a causal model that is given the text twice, as influence is measured there.
+
+    Raises
+    ------
+    ModelError
+        The model is no causal one, so that it is read once in any case.
+    """
+    check_model(model)
+    if not find_stack(model.model).causal:
+        raise ModelError(f"{model.name} is no causal model; every word sees every other one when the text is read once")
+    return RelativeAttention(model, reading="twice")
 
 
 @dataclass(eq=False)
@@ -294,8 +315,6 @@ class JointInfluence:
     kind: FamilyKind = field(default="influence", init=False)
 
     def __post_init__(self) -> None:
-        from infogeo.relation_evidence import PRIOR_EXPONENT
-
         check_model(self.model)
         self.reading = find_reading(self.model, self.reading)
         depth = find_stack(self.model.model).depth
@@ -324,8 +343,6 @@ class JointInfluence:
 
     def closeness(self, model: LanguageModel, readings: Sequence[SentenceReading]) -> list[FloatArray]:
         """For each sentence one (n, n) of each variant."""
-        from infogeo.relation_evidence import PRIOR_EXPONENT, relation_evidence
-
         found = []
         for values, cut in zip(self._words.of(readings), self._edges.of(readings), strict=True):
             z = standardized_influence(values, self._profiles[0])
@@ -399,12 +416,15 @@ class RelativeAttention:
     Parameters
     ----------
     model : LanguageModel
-        With attention. A causal one is read once; where a word cannot look, there is one direction only.
+        With attention.
+    reading : {"once", "twice"}
+        Whether the text is given once, where in a causal model each pair has one direction only, or twice in a row, as
+        influence is measured there.
     """
 
     model: LanguageModel
+    reading: Reading = "once"
     kind: FamilyKind = field(default="attention", init=False)
-    name: str = field(default="attention head relative to distance", init=False)
 
     def __post_init__(self) -> None:
         check_model(self.model)
@@ -412,15 +432,25 @@ class RelativeAttention:
         names = [f"block {b}, head {h + 1}" for b in heads for h in range(heads[b])]
         self.variants = tuple(f"{p}, prior {e}" for p in names for e in EXPONENTS)
 
+    @property
+    def name(self) -> str:
+        """``attention head relative to distance``, with a word on the reading."""
+        return "attention head relative to distance" + ", read twice" * (self.reading == "twice")
+
     def prepare(self, model: LanguageModel, texts: Sequence[str]) -> None:
         """Measure what is usual at each distance in the packaged text."""
-        self._profile = attention_profile(model)
+        self._profile = attention_profile(model, self.reading)
 
     def closeness(self, model: LanguageModel, readings: Sequence[SentenceReading]) -> list[FloatArray]:
         """For each sentence (heads x exponents, n, n)."""
-        return [
-            _exponents(standardized_influence(attention_shares(r.activations), self._profile), 1) for r in readings
-        ]
+        if self.reading == "once":
+            shares = [attention_shares(r.activations) for r in readings]
+        else:
+            shares = shares_read_twice(
+                model, [r.activations.text for r in readings],
+                [[(int(i), int(j)) for i, j in r.activations.word_spans] for r in readings],
+            )
+        return [_exponents(standardized_influence(one, self._profile), 1) for one in shares]
 
 
 @dataclass(eq=False)
@@ -509,8 +539,25 @@ def attention_shares(activations: Any) -> FloatArray:
     return np.asarray(maps + np.swapaxes(maps, -1, -2) if activations.causal else maps)
 
 
-def attention_profile(model: LanguageModel) -> DistanceProfile:
+def shares_read_twice(model: LanguageModel, texts: Sequence[str], words: Sequence[Any]) -> list[FloatArray]:
+    """Attention (A H, n, n) of the words of the second copy of each text to those of both copies together."""
+    both = [doubled(text, list(spans)) for text, spans in zip(texts, words, strict=True)]
+    found = []
+    for activations in capture_activations(model, [text for text, _ in both], words=[spans for _, spans in both]):
+        maps = activations.word_attention()
+        maps = maps.reshape(-1, *maps.shape[2:])
+        n = maps.shape[-1] // 2
+        found.append((maps[:, n:, :n] + maps[:, n:, n:]) * ~np.eye(n, dtype=np.bool_))
+    return found
+
+
+def attention_profile(model: LanguageModel, reading: Reading = "once") -> DistanceProfile:
     """What attention of each head is usually at each distance, in the packaged text."""
     texts = background_sentences(background_text(), PROFILE_SENTENCES)
-    acts = capture_activations(model, texts, overflow="truncate")
-    return distance_profile([row_ratios(attention_shares(a)) for a in acts])
+    acts = capture_activations(model, texts, overflow="truncate", attention=reading == "once")
+    if reading == "twice":
+        spans = [[(int(i), int(j)) for i, j in a.word_spans] for a in acts]
+        shares = shares_read_twice(model, [a.text for a in acts], spans)
+    else:
+        shares = [attention_shares(a) for a in acts]
+    return distance_profile([row_ratios(one) for one in shares])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from infogeo.errors import ArgumentError, ModelError
-from infogeo_adapters.treebank import attention, attention_norms, baselines, ensembles, influence, probe, vectors
+from infogeo_adapters.treebank import attention, attention_norms, baselines, ensembles, influence, local, probe, vectors
 from infogeo_adapters.treebank.families import GraphFamily
 from infogeo_adapters.treebank.fitting import FittedFamily
 
@@ -39,12 +39,14 @@ FAMILIES: Mapping[str, Factory] = {
     "attention flow": lambda model: attention.AttentionFlow(model, max_seconds=FLOW_SECONDS),
     "value-weighted attention": attention_norms.AttentionNorms,
     "attention head relative to distance": influence.RelativeAttention,
+    "attention head relative to distance, read twice": influence.attention_read_twice,
     "attention, head ensemble": attention.HeadEnsembles,
     "influence, word hidden": influence.WordInfluence,
     "influence, word hidden, read-out": lambda model: influence.WordInfluence(model, distribution="readout"),
     "influence, word hidden, read once": influence.read_once,
     "influence, layer by entropy": influence.UnsupervisedInfluence,
     "influence relative to distance": influence.RelativeInfluence,
+    "local influence": local.LocalInfluenceGraphs,
     "influence, edge cut": influence.EdgeInfluenceGraphs,
     "influence, edge cut, relative to distance": lambda model: influence.EdgeInfluenceGraphs(model, relative=True),
     "influence, word and edge": influence.JointInfluence,

@@ -135,12 +135,18 @@ def relation_evidence(standardized: ArrayLike, *, prior_exponent: float = PRIOR_
     s = as_float_array("standardized", standardized)
     if s.ndim != 3 or s.shape[1] != s.shape[2] or not len(s):
         raise ShapeError(f"standardized: found shape {s.shape}, wanted (R, n, n) with R of at least 1")
-    exponent = check_number("prior_exponent", prior_exponent)
-    if not 0 <= exponent < np.inf:
-        raise ArgumentError(f"prior_exponent: found {exponent}, wanted a finite number of at least 0")
+    exponent = check_exponent(prior_exponent)
     if not np.allclose(s, np.swapaxes(s, 1, 2), rtol=1e-9, atol=1e-9):
         raise DomainError("standardized: found values that are not symmetric; use standardized_influence")
     return np.asarray(s.mean(axis=0) - exponent * log_offsets(s.shape[-1]))
+
+
+def check_exponent(value: float) -> float:
+    """The exponent of a prior by distance, or an ArgumentError if it is negative or not finite."""
+    exponent = check_number("prior_exponent", value)
+    if not 0 <= exponent < np.inf:
+        raise ArgumentError(f"prior_exponent: found {exponent}, wanted a finite number of at least 0")
+    return exponent
 
 
 def log_offsets(n: int) -> FloatArray:

@@ -1,0 +1,258 @@
+"""The influence graph as a relation between the words of a text, and when it is the default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from infogeo._checks import FloatArray
+from infogeo.errors import ArgumentError, InfogeoError, ModelError
+from infogeo.evidence import PRIOR_EXPONENT, relation_evidence, standardized_influence
+from infogeo.graphs import distance_from_strength
+from infogeo.influence import DistanceProfile
+from infogeo.results import Source
+from infogeo.words import DistanceMatrix
+
+if TYPE_CHECKING:
+    from infogeo.activations import LayerActivations
+    from infogeo_adapters.relations import Context
+    from infogeo_adapters.transformers.influence_graphs import InfluenceMeter
+    from infogeo_adapters.transformers.loading import LanguageModel
+
+INFLUENCE = "influence"
+"""The name of the relation on the command line and in :func:`infogeo_adapters.analyze`."""
+MOST_WORDS = 100
+"""Words of a text up to which the influence graph is the default: n words take n + 1 passes."""
+MOST_PARAMETERS = 50_000_000
+"""Parameters in the blocks of a model up to which it is the default: what is usual at each distance is measured on the
+packaged text, in some three thousand passes over single sentences, once for a model in memory."""
+EMBEDDING = (
+    "at layer 0, the embedding, no word has seen another, so that none moves when another is taken away; influence "
+    "begins at layer 1"
+)
+
+
+@dataclass(eq=False)
+class WholeMeter:
+    """Influence of words at every layer and of single edges in every block of a model, in one measurement."""
+
+    model: LanguageModel
+    edges_missing: str | None = field(default=None, init=False)
+    """Why no edges are cut; None where they are."""
+
+    @cached_property
+    def meter(self) -> InfluenceMeter:
+        """All layers, and all blocks with attention where it can be taken apart."""
+        from infogeo_adapters.transformers.echo import find_reading
+        from infogeo_adapters.transformers.head_outputs import attending_blocks
+        from infogeo_adapters.transformers.influence_graphs import InfluenceMeter
+        from infogeo_adapters.transformers.removal import find_removal
+        from infogeo_adapters.transformers.stack import find_stack
+
+        layers = tuple(range(1, find_stack(self.model.model).depth + 1))
+        way, reading = find_removal("hide"), find_reading(self.model, None)
+        try:
+            edges = tuple((block, None) for block in attending_blocks(self.model))
+            return InfluenceMeter(self.model, layers, edges, way, reading)
+        except ModelError as error:
+            self.edges_missing = str(error)
+            return InfluenceMeter(self.model, layers, (), way, reading)
+
+    def measure(self, activations: LayerActivations) -> TextInfluence:
+        """Of one text, whose words are those of the activations."""
+        meter = self.meter
+        again = meter.reading == "twice" or activations.attention is None
+        spans = [(int(a), int(b)) for a, b in activations.word_spans]
+        ((values, words, source),) = meter.measure(
+            [activations.text], [spans], captured=None if again else [activations]
+        )
+        if words != activations.words:
+            raise ArgumentError("influence was measured between other words than those of the activations")
+        return TextInfluence(
+            values=values, words=words, layers=meter.layers, blocks=tuple(block for block, _ in meter.edges),
+            profile=meter.profile(), source=source.with_options(reading=meter.reading),
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TextInfluence:
+    """What was measured between the words of one text: at each layer, and by the edges of each block."""
+
+    values: FloatArray
+    """(R, n, n) of the layers, then of the blocks."""
+    words: tuple[str, ...]
+    layers: tuple[int, ...]
+    blocks: tuple[int, ...]
+    profile: DistanceProfile
+    """Of the same R measurements."""
+    source: Source
+
+    @cached_property
+    def standardized(self) -> FloatArray:
+        """(R, n, n) how much more than usual so far apart."""
+        return standardized_influence(self.values, self.profile)
+
+    def distances(self, layer: int, layers: Sequence[int], blocks: Sequence[int]) -> DistanceMatrix:
+        """Lengths of the evidence of some layers and blocks together, named after one layer."""
+        rows = [self.layers.index(one) for one in layers]
+        rows += [len(self.layers) + self.blocks.index(one) for one in blocks]
+        n = len(self.words)
+        apart = ~np.eye(n, dtype=np.bool_)
+        weights = np.exp(relation_evidence(self.standardized[rows]) / 2)
+        lengths = np.zeros((n, n))
+        lengths[apart] = distance_from_strength(weights[apart])
+        return DistanceMatrix(
+            values=lengths, words=self.words, measure=INFLUENCE, symmetric=True, metric=False, layer=layer,
+            construction=construction(layers, blocks),
+            source=self.source.with_options(
+                relation=INFLUENCE, influence_layers=",".join(map(str, layers)),
+                influence_blocks=",".join(map(str, blocks)), prior_exponent=PRIOR_EXPONENT,
+            ),
+        )
+
+
+def construction(layers: Sequence[int], blocks: Sequence[int]) -> str:
+    """What was measured, in words.
+
+    Examples
+    --------
+    >>> construction([4, 5], [3, 4, 5, 6])
+    'words hidden, at layers 4 and 5; edges cut in blocks 3, 4, 5 and 6'
+    """
+    said = f"words hidden, at {_listed('layer', layers)}"
+    return f"{said}; edges cut in {_listed('block', blocks)}" if blocks else said
+
+
+def _listed(name: str, numbers: Sequence[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{name}s {', '.join(first)} and {last}" if first else f"{name} {last}"
+
+
+@dataclass(frozen=True)
+class InfluenceRelation:
+    r"""Words are close if they move each other more than is usual so far apart: the relation of the influence graph.
+
+    The distance is the length :math:`\log((1 + w) / w)` (:func:`infogeo.distance_from_strength`) of the weight
+    :math:`w_{ij} = e^{e_{ij} / 2}` that :func:`infogeo_adapters.influence_affinity` gives: symmetric, not a metric.
+
+    At ``layer`` it reads words taken away there, and also one layer further if ``layer`` is the default one,
+    :func:`default_influence_layer`, together with single edges cut in the blocks of the upper two thirds. At any other
+    layer it reads that layer alone, with the edges of the block that leads to it.
+
+    Parameters
+    ----------
+    layer : int
+        From 1 on.
+    """
+
+    layer: int
+
+    def __call__(self, context: Context, layer: int, /) -> DistanceMatrix:
+        """Lengths of the influence between the words."""
+        from infogeo_adapters.transformers.influence_graphs import default_edges, default_layers
+
+        if layer < 1:
+            raise ArgumentError(EMBEDDING)
+        words = context.activations.words
+        if len(words) < 2:
+            return DistanceMatrix(
+                values=np.zeros((len(words), len(words))), words=words, measure=INFLUENCE, symmetric=True, metric=False,
+                layer=layer, construction="one word", source=context.activations.source,
+            )
+        found, depth = context.influence, context.activations.n_layers
+        if layer != self.layer:
+            return found.distances(layer, (layer,), tuple(b for b in found.blocks if b == layer))
+        usual = default_layers(depth)
+        layers = usual if layer == usual[0] else (layer,)
+        return found.distances(layer, layers, default_edges(found.blocks, depth))
+
+    def notes(self, context: Context) -> tuple[str, ...]:
+        """What a reader must know: that single edges could not be cut."""
+        if len(context.activations.words) < 2 or context.influence.blocks:
+            return ()
+        reason = context.material.influence_meter.edges_missing
+        return (f"Influence is that of words taken away only, since single edges could not be cut: {reason}",)
+
+
+def default_influence_layer(n_layers: int) -> int:
+    """The layer of the influence graph when none is named: the first after two thirds of the blocks.
+
+    Examples
+    --------
+    >>> default_influence_layer(6), default_influence_layer(1)
+    (4, 1)
+    """
+    from infogeo_adapters.transformers.influence_graphs import default_layers
+
+    return default_layers(n_layers)[0]
+
+
+def why_no_influence(
+    model: LanguageModel, text: str, *, layer: int | None = None, words: Any = None,
+    most_words: int = MOST_WORDS, most_parameters: int = MOST_PARAMETERS,
+) -> str | None:
+    """Why the influence graph of a text is not the default; None if it is.
+
+    Nothing is measured but whether words can be hidden, once for a model.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    text : str
+        As it will be read.
+    layer : int, optional
+        The layer asked for.
+    words : optional
+        How the text falls into words, as in :func:`capture_activations`.
+    most_words, most_parameters : int
+        Bounds beyond which it would take more than seconds; ``construction="influence"`` knows none.
+
+    Returns
+    -------
+    str or None
+        A reason that follows the words "since" or "because".
+    """
+    from infogeo_adapters.transformers._removal_hiding import find_hideout
+    from infogeo_adapters.transformers.echo import find_reading, prepare_reading
+    from infogeo_adapters.transformers.head_outputs import attending_blocks
+    from infogeo_adapters.transformers.stack import find_stack
+
+    try:
+        stack = find_stack(model.model)
+        if layer in (0, -stack.depth - 1):
+            return EMBEDDING
+        attending_blocks(model)
+        find_hideout(model.model, stack)
+        n = len(prepare_reading(model, text, words, "error", find_reading(model, None)).spans)
+    except InfogeoError as error:
+        return str(error)
+    if n < 2:
+        return "the text has one word"
+    if n > most_words:
+        return f"the text has {n} words, and each takes a pass of its own (up to {most_words} are measured by default)"
+    found = _block_parameters(model)
+    if found > most_parameters:
+        return (
+            f"the blocks of {model.name} have {found / 1e6:.0f} million parameters, so that it would take minutes (up "
+            f"to {most_parameters / 1e6:.0f} million are measured by default)"
+        )
+    return None
+
+
+def _block_parameters(model: LanguageModel) -> int:
+    from infogeo_adapters.transformers.stack import find_stack, runner
+
+    stack = find_stack(model.model)
+    return sum(p.numel() for p in runner(model.model).get_submodule(stack.path).parameters())
+
+
+def default_note(reason: str) -> str:
+    """The sentence that says why the graph shown is not the influence graph."""
+    return (
+        f"This is not the influence graph, since {reason}. The distances are those between the words' distributions "
+        "(construction='shared-covariance')."
+    )
