@@ -28,6 +28,10 @@ Normalization = Literal["none", "rows", "symmetric", "product"]
 Symmetrization = Literal["log-sum", "sum", "max"]
 
 
+ROUNDING = 1e-12
+"""Relative deviation that is no more than rounding errors."""
+
+
 def row_shares(values: ArrayLike) -> FloatArray:
     r"""Rows divided by their sums, :math:`p_{ij} = a_{ij} / \sum_k a_{ik}`: the share of word j in what moves word i.
 
@@ -334,23 +338,34 @@ def distance_profile(values: Sequence[ArrayLike], *, least: int = 20) -> Distanc
     if not arrays or any(a.ndim != 3 or len(a) != len(arrays[0]) for a in arrays):
         raise ShapeError(f"values: found shapes {[a.shape for a in arrays[:5]]}, wanted (R, n, n), R the same for all")
     most = max(a.shape[-1] for a in arrays) - 1
-    sums = np.zeros((3, len(arrays[0]), most + 1))
+    nothing = np.zeros((len(arrays[0]), most + 1))
+    counts = _sums_by_offset(arrays, nothing, 0)
+    enough = (counts[:, 1:] >= least).all(axis=0)
+    reach = int(np.argmin(enough)) if not enough.all() else most
+    if reach < 1:
+        raise DomainError(f"values: fewer than {least} pairs of adjacent words have influence; give more sentences")
+    seen = np.maximum(counts, 1)
+    mean = _sums_by_offset(arrays, nothing, 1) / seen
+    # about the mean, since raw squares would leave rounding errors for a deviation
+    deviation = np.sqrt(_sums_by_offset(arrays, mean, 2) / seen)
+    found = slice(1, reach + 1)
+    if (deviation <= ROUNDING * np.maximum(np.abs(mean), 1.0))[:, found].any():
+        raise DomainError("values: all influence at some offset is the same, so that it has no deviation")
+    return DistanceProfile(
+        mean=mean[:, found], deviation=deviation[:, found], counts=counts[:, found].astype(np.int64)
+    )
+
+
+def _sums_by_offset(arrays: Sequence[FloatArray], center: FloatArray, power: int) -> FloatArray:
+    """(R, D + 1) sums over pairs with influence of the logarithm less the center (R, D + 1) at its offset, powered."""
+    sums = np.zeros_like(center)
     for a in arrays:
         at = np.abs(np.subtract.outer(np.arange(a.shape[-1]), np.arange(a.shape[-1]))).reshape(-1)
         for r, one in enumerate(a.reshape(len(a), -1)):
             seen = one > 0
-            logs = np.log(one[seen])
-            for power in range(3):
-                sums[power, r] += np.bincount(at[seen], weights=logs**power, minlength=most + 1)
-    enough = (sums[0, :, 1:] >= least).all(axis=0)
-    reach = int(np.argmin(enough)) if not enough.all() else most
-    if reach < 1:
-        raise DomainError(f"values: fewer than {least} pairs of adjacent words have influence; give more sentences")
-    counts, first, second = sums[:, :, 1 : reach + 1]
-    variance = second / counts - (first / counts) ** 2
-    if not (variance > 0).all():
-        raise DomainError("values: all influence at some offset is the same, so that it has no deviation")
-    return DistanceProfile(mean=first / counts, deviation=np.sqrt(variance), counts=counts.astype(np.int64))
+            logs = np.log(one[seen]) - center[r, at[seen]]
+            sums[r] += np.bincount(at[seen], weights=logs**power, minlength=sums.shape[1])
+    return sums
 
 
 def _divided(a: FloatArray, b: FloatArray) -> FloatArray:

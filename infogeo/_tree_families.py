@@ -110,8 +110,8 @@ def fields_of_sentence(
     return {
         "families": families, "decoders": decoders, "sentences": (first.name,), "relations": relations,
         "n_words": np.array([first.n_words]), "edge_counts": np.array([len(first.edges)]),
-        "edge_relations": np.array([relations.index(r) for r in named], dtype=np.uint8),
-        "edge_offsets": (first.edges[:, 1] - first.edges[:, 0]).astype(np.int16), "edge_kept": np.array(first.kept),
+        "edge_relations": np.array([relations.index(r) for r in named]),
+        "edge_offsets": first.edges[:, 1] - first.edges[:, 0], "edge_kept": np.array(first.kept),
         "hits": np.packbits(np.array(hits, dtype=np.bool_).swapaxes(2, 3), axis=-1),
         "correlations": np.concatenate([entry.correlation for entry in by_decoder[0]])[None],
     }

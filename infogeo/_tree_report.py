@@ -99,22 +99,20 @@ def _shares(
 ) -> list[_Question]:
     """UUAS of each category, and by sentence."""
     questions = []
-    reference = found[:, [against]] if against is not None else None
     for category in table.categories:
         members = table.members(category, punctuation=punctuation)
         there = table.by_sentence(members[:, None])[:, 0]
         if not there.any():
             continue
-        inside = found[members]
-        rows = np.repeat(np.arange(len(table)), table.edge_counts)[members]
-        hits = _sums(rows, inside, len(table))
+        inside = found & members[:, None]
+        hits = table.by_sentence(inside)
         tested = None
-        if reference is not None:
-            theirs = reference[members]
+        if against is not None:
+            theirs = inside[:, [against]]
             tested = _Tested(hits, (inside & ~theirs).sum(axis=0), (theirs & ~inside).sum(axis=0))
         shown = hits
         if category in table.relations:
-            shown = np.concatenate([hits, _sums(rows, fixed[members], len(table))], axis=1)
+            shown = np.concatenate([hits, table.by_sentence(fixed & members[:, None])], axis=1)
         sentences = int((there > 0).sum())
         questions.append(_Question(
             Ratio.of(shown, there), "uuas", category, punctuation, n=int(there.sum()), unit="relations",
@@ -149,15 +147,6 @@ def _correlation(correlations: FloatArray, n_words: IntArray, against: Against) 
         )
         for statistic, difference in found
     ]
-
-
-def _sums(rows: IntArray, values: NDArray[np.bool_], n: int) -> IntArray:
-    """(S, F) how many of the values (e, F) are true in each sentence, ``rows`` (e,) being rising sentences."""
-    result = np.zeros((n, values.shape[1]), dtype=np.int64)
-    if len(rows):
-        starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        result[rows[starts]] = np.add.reduceat(values, starts, axis=0, dtype=np.int64)
-    return result
 
 
 def _ends(question: _Question, f: int, interval: FloatArray) -> tuple[float | None, float | None]:

@@ -239,6 +239,10 @@ class TreebankComparison(Result):
     def best(self, kind: str, *, decoder: str | None = None) -> str | None:
         """The family of a kind with the highest UUAS where its variants were chosen; None if there is none.
 
+        Where each half chooses for the other, those are all the sentences that are reported on: the family is then
+        picked by the sentences that its numbers come from, which Holm's correction allows for and its interval does
+        not. Where only some sentences choose, the others have no say.
+
         Parameters
         ----------
         kind : str

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infogeo._checks import FloatArray, IntArray, check_count, check_shape, sealed
-from infogeo._tree_families import (
-    ALL,
-    BIN_STARTS,
-    BINS,
-    LONG,
-    FamilyVariants,
-    NamedFamily,
-    check_same_families,
-    fields_of_sentence,
-    same_trees,
+from infogeo._checks import FloatArray, IntArray, check_count
+from infogeo._tree_arrays import (
+    ARRAYS,
+    blocks_of_sentences,
+    checked_arrays,
+    fields_of_concatenated,
+    fields_of_neighbors,
+    sums_of_sentences,
 )
+from infogeo._tree_families import ALL, BIN_STARTS, BINS, LONG, FamilyVariants, NamedFamily, fields_of_sentence
 from infogeo.errors import ArgumentError, DomainError, FormatError
 from infogeo.results import Result
 from infogeo.tree_scores import SentenceScores
@@ -95,14 +93,8 @@ class ScoreTable(Result):
             "n_words": (s,), "edge_counts": (s,), "edge_relations": (e,), "edge_offsets": (e,), "edge_kept": (e,),
             "hits": (len(self.decoders), 2, e, -(-v // 8)), "correlations": (s, v),
         }
-        for name, dtype in _ARRAYS.items():
-            array = np.asarray(getattr(self, name))
-            check_shape(name, array, shapes[name])
-            if array.dtype != dtype or array.flags.writeable:
-                cast = sealed(array.astype(dtype))
-                if array.dtype != dtype and not np.array_equal(cast, array):
-                    raise DomainError(f"{name}: found dtype {array.dtype} with numbers that {cast.dtype} cannot hold")
-                array = cast
+        given = {name: getattr(self, name) for name in ARRAYS}
+        for name, array in checked_arrays(given, shapes).items():
             object.__setattr__(self, name, array)
         if e and int(self.edge_relations.max()) >= len(self.relations):
             raise DomainError(f"edge_relations: found {self.edge_relations.max()} of {len(self.relations)} relations")
@@ -157,24 +149,7 @@ class ScoreTable(Result):
         ArgumentError
             If there is no table, or families, variants or decoders differ.
         """
-        if not tables:
-            raise ArgumentError("tables: found none, wanted at least one")
-        head = tables[0]
-        for position, table in enumerate(tables):
-            check_same_families(table, head, f"table {position}", "table 0")
-        relations = tuple(sorted({relation for table in tables for relation in table.relations}))
-        if len(relations) > 255:
-            raise ArgumentError(f"found {len(relations)} kinds of relations, wanted at most 255")
-        place = {relation: i for i, relation in enumerate(relations)}
-        indices = [np.array([place[r] for r in table.relations], dtype=np.uint8) for table in tables]
-        return cls(
-            families=head.families, decoders=head.decoders, relations=relations,
-            sentences=tuple(name for table in tables for name in table.sentences),
-            edge_relations=np.concatenate([i[t.edge_relations] for i, t in zip(indices, tables, strict=True)]),
-            hits=np.concatenate([table.hits for table in tables], axis=2),
-            **{name: np.concatenate([getattr(table, name) for table in tables])
-               for name in ("n_words", "edge_counts", "edge_offsets", "edge_kept", "correlations")},
-        )
+        return cls(**fields_of_concatenated(tables))
 
     @classmethod
     def beside(cls, tables: Sequence[ScoreTable]) -> ScoreTable:
@@ -194,20 +169,7 @@ class ScoreTable(Result):
         ArgumentError
             If there is no table, sentences, relations or decoders differ, or a family is in two of them.
         """
-        if not tables:
-            raise ArgumentError("tables: found none, wanted at least one")
-        head = tables[0]
-        for position, table in enumerate(tables):
-            if table.decoders != head.decoders or not same_trees(table, head):
-                raise ArgumentError(f"table {position} has other sentences, relations or decoders than table 0")
-        bits = [np.unpackbits(table.hits, axis=-1, count=table.n_variants) for table in tables]
-        return cls(
-            families=tuple(family for table in tables for family in table.families), decoders=head.decoders,
-            sentences=head.sentences, n_words=head.n_words, edge_counts=head.edge_counts, relations=head.relations,
-            edge_relations=head.edge_relations, edge_offsets=head.edge_offsets, edge_kept=head.edge_kept,
-            hits=np.packbits(np.concatenate(bits, axis=-1), axis=-1),
-            correlations=np.concatenate([table.correlations for table in tables], axis=1),
-        )
+        return cls(**fields_of_neighbors(tables))
 
     def take(self, sentences: IntArray) -> ScoreTable:
         """Some of the sentences, in the order given.
@@ -269,7 +231,7 @@ class ScoreTable(Result):
             "families": [[f.name, f.kind, list(f.variants)] for f in self.families], "decoders": self.decoders,
             "sentences": self.sentences, "relations": self.relations,
         }
-        return {"names": np.array(json.dumps(names, ensure_ascii=False)), **{n: getattr(self, n) for n in _ARRAYS}}
+        return {"names": np.array(json.dumps(names, ensure_ascii=False)), **{n: getattr(self, n) for n in ARRAYS}}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> ScoreTable:
@@ -288,14 +250,14 @@ class ScoreTable(Result):
         FormatError
             If something is missing.
         """
-        missing = [name for name in ("names", *_ARRAYS) if name not in arrays]
+        missing = [name for name in ("names", *ARRAYS) if name not in arrays]
         if missing:
             raise FormatError(f"arrays: {', '.join(missing)} missing; wanted what ScoreTable.to_arrays gives")
         names = json.loads(str(arrays["names"]))
         return cls(
             families=tuple(FamilyVariants(name=n, kind=k, variants=tuple(v)) for n, k, v in names["families"]),
             decoders=tuple(names["decoders"]), sentences=tuple(names["sentences"]),
-            relations=tuple(names["relations"]), **{name: np.array(arrays[name]) for name in _ARRAYS},
+            relations=tuple(names["relations"]), **{name: np.array(arrays[name]) for name in ARRAYS},
         )
 
     def __len__(self) -> int:
@@ -404,10 +366,10 @@ class ScoreTable(Result):
         packed = self.hits[self._decoder(decoder), int(punctuation)]
         inside = self.members(category, punctuation=punctuation)
         result = np.empty((len(self), self.n_variants), dtype=np.int64)
-        for rows, edges in self._blocks(int(memory // (9 * self.n_variants)) + 1):
+        for rows, edges in blocks_of_sentences(self.edge_counts, int(memory // (9 * self.n_variants)) + 1):
             bits = np.unpackbits(packed[edges], axis=1, count=self.n_variants)
             bits[~inside[edges]] = 0
-            result[rows] = _sums(bits, self.edge_counts[rows])
+            result[rows] = sums_of_sentences(bits, self.edge_counts[rows])
         return result
 
     def by_sentence(self, values: NDArray[Any]) -> IntArray:
@@ -422,7 +384,7 @@ class ScoreTable(Result):
         -------
         array of int
         """
-        return _sums(values, self.edge_counts)
+        return sums_of_sentences(values, self.edge_counts)
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         totals, table = int(self.totals().sum()), []
@@ -445,32 +407,3 @@ class ScoreTable(Result):
         if decoder not in self.decoders:
             raise ArgumentError(f"decoder: found {decoder!r}, wanted one of {', '.join(self.decoders)}")
         return self.decoders.index(decoder)
-
-    def _blocks(self, edges: int) -> Iterator[tuple[slice, slice]]:
-        """Sentences in a row, with their relations, about ``edges`` of them at once."""
-        ends = np.concatenate([[0], np.cumsum(self.edge_counts)])
-        start = 0
-        while start < len(self):
-            stop = max(start + 1, int(np.searchsorted(ends, ends[start] + edges, side="right")) - 1)
-            stop = min(stop, len(self))
-            yield slice(start, stop), slice(int(ends[start]), int(ends[stop]))
-            start = stop
-
-
-_ARRAYS: dict[str, type[np.generic]] = {
-    "n_words": np.int64, "edge_counts": np.int64, "edge_relations": np.uint8, "edge_offsets": np.int16,
-    "edge_kept": np.bool_, "hits": np.uint8, "correlations": np.float64,
-}
-"""The arrays of a table, and their formats."""
-
-
-def _sums(values: NDArray[Any], counts: IntArray) -> IntArray:
-    """Sums (S, k) of consecutive rows (E, k), ``counts`` (S,) of them each; zero where there are none."""
-    result = np.zeros((len(counts), values.shape[1]), dtype=np.int64)
-    filled = np.flatnonzero(counts)
-    if len(filled):
-        starts = (np.cumsum(counts) - counts)[filled]
-        result[filled] = np.add.reduceat(values, starts, axis=0, dtype=np.int64)
-    return result
-
-

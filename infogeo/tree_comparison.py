@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Literal
 
+import numpy as np
+
 from infogeo._checks import check_count, check_memory, random_generator
 from infogeo._pairs import Rng
 from infogeo._tree_choice import Part, choose_variants, parts_of
@@ -59,7 +61,8 @@ def compare_families(
 
     **Intervals** are percentile intervals from ``resamples`` bootstrap samples of whole sentences [2]_, the same
     samples for all families, drawn within each reported half; a micro average is the ratio of resampled sums. They
-    hold the choice fixed; how firm the choice is tells ``choices``. Sentences of one document resemble each other,
+    hold the choice fixed; how firm the choice is tells ``choices``. The interval of whichever family looks best in
+    the end is one of many, and too high by the luck of that pick. Sentences of one document resemble each other,
     which the intervals do not know, and a share of 0 or 1 has an interval of no width. A category in fewer than five
     sentences has no interval.
 
@@ -167,7 +170,7 @@ def compare_families(
         choices += chosen
         estimates += found
         differences += against
-    seed = int(rng) if isinstance(rng, int) else None
+    seed = int(rng) if isinstance(rng, int | np.integer) else None
     source = (source or Source()).with_options(
         split="other sentences" if choose is not None else split, reference=reference, level=float(level),
         resamples=resamples, n_choosing=sum(len(p.choosing) for p in parts) if choose is None else len(choose),

@@ -170,7 +170,7 @@ def compare_similarities(
     on A is reported on B, and the other way round; the estimate is :math:`(n_B \rho_B + n_A \rho_A) / (n_A + n_B)`.
     Intervals come from resampling pairs with replacement within each half, percentile bootstrap [1]_ with the chosen
     variants held fixed, the same resamples for all measures. Pairs share words, so that they are not independent, and
-    the intervals are somewhat too narrow.
+    the intervals are somewhat too narrow; a pair that is given twice can stand in both halves.
 
     Parameters
     ----------

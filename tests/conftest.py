@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -50,6 +51,31 @@ def bundled() -> Any:
     from infogeo_adapters.transformers.loading import load_model
 
     return load_model()
+
+
+@pytest.fixture(scope="session")
+def quick_bundled() -> Any:
+    """The same model, with what is usual of influence taken from 8 sentences: for tests of the path."""
+    pytest.importorskip("transformers", reason=EXTRA)
+    from infogeo_adapters.influence_relation import WholeMeter
+    from infogeo_adapters.transformers.loading import load_model
+
+    model = load_model()
+    with few_sentences():
+        WholeMeter(model).meters[0].profile()  # kept with the model
+    return model
+
+
+@contextlib.contextmanager
+def few_sentences(count: int = 8) -> Iterator[None]:
+    """Influence is compared with what is usual in so many sentences of the packaged text."""
+    from infogeo_adapters.transformers import edge_influence, influence, influence_meter
+
+    chosen = influence.background_sentences
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (influence, edge_influence, influence_meter):
+            patch.setattr(module, "background_sentences", lambda text, _: chosen(text, count))
+        yield
 
 
 @pytest.fixture(scope="session")

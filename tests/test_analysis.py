@@ -30,8 +30,8 @@ TEXT = "The old dog chased the little cat because it was hungry."
 
 @pytest.fixture(scope="module")
 def made(bundled: Any) -> SentenceAnalysis:
-    """The analysis at all defaults."""
-    return analyze(bundled, TEXT)
+    """The analysis at all defaults but the construction, whose default has tests of its own."""
+    return analyze(bundled, TEXT, construction="shared-covariance")
 
 
 def test_it_is_the_single_steps(made: SentenceAnalysis, bundled: Any) -> None:
@@ -64,7 +64,7 @@ def test_agreement_is_spearman_for_every_layer_block_and_head(made: SentenceAnal
     assert table.blocks == (1, 2, 3, 4, 5, 6)
     assert table.n == len(all_pairs(made))
     acts = made.activations
-    reading = read_text(bundled, TEXT)
+    reading = read_text(bundled, TEXT, construction="shared-covariance")
     for layer, block, head in ((0, 1, 1), (3, 6, 5), (6, 2, 3)):
         distances = reading.distances(layer)
         expected = infogeo.spearman(distances, single_head(acts, block, head)).value
@@ -269,9 +269,10 @@ def test_blocks_without_attention_are_passed_over(made: SentenceAnalysis) -> Non
     ("options", "error", "match"),
     [
         ({"layer": 7}, ArgumentError, "layer 7 does not exist"),
-        ({"construction": "magic"}, ArgumentError, "shared-covariance, components"),
+        ({"construction": "magic"}, ArgumentError, "influence, shared-covariance, components"),
         ({"measure": "magic"}, ArgumentError, "fisher_rao_distance"),
         ({"graph": "magic"}, ArgumentError, "neighbors, mutual, tree, radius"),
+        ({"construction": "influence", "measure": "fisher_rao_distance"}, ArgumentError, "a length of its own"),
         ({"construction": "vectors", "measure": "fisher_rao_distance"}, UnsupportedFamilyError, "PointMass"),
     ],
 )
@@ -352,7 +353,7 @@ def test_without_component_normals_there_is_everything_but_the_half_plane(
         raise DomainError("a variance is zero")
 
     monkeypatch.setattr("infogeo_adapters.analysis.component_normals", fail)
-    made = analyze(bundled, TEXT, permutations=9)
+    made = analyze(bundled, TEXT, construction="components", permutations=9)
     assert made.normals is None
     assert made.normals_missing == "a variance is zero"
     assert made.graph.n_edges > 0
@@ -404,4 +405,4 @@ def test_thin_backgrounds_and_rare_words_are_noted(bundled: Any) -> None:
     (note,) = own.notes
     assert "The background has 7 words, fewer than the 160 dimensions" in note
     assert f"(intensity {own.distributions.details['shrinkage']:.3g})" in note
-    assert analyze(bundled, TEXT, permutations=9).notes == ()
+    assert analyze(bundled, TEXT, construction="shared-covariance", permutations=9).notes == ()

@@ -41,6 +41,13 @@ def failed(capsys: Capture, *args: str) -> str:
 # report
 
 
+@pytest.fixture
+def quick(quick_bundled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled model is there already, with few sentences behind its influence."""
+    monkeypatch.setattr("infogeo_adapters.transformers.loading.load_model", lambda *_, **__: quick_bundled)
+
+
+@pytest.mark.usefixtures("quick")
 def test_report_prints_where_the_page_is(tmp_path: Path, capsys: Capture) -> None:
     pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
     assert main(["report", TEXT, "--out", str(tmp_path / "r")]) == 0
@@ -49,6 +56,7 @@ def test_report_prints_where_the_page_is(tmp_path: Path, capsys: Capture) -> Non
     assert Path(out.strip()).exists()
     assert err.startswith("infogeo: loading the model bundled\n")
     assert "writing the report" in err
+    assert "Influence graph, beside attention" in Path(out.strip()).read_text(encoding="utf-8")
 
 
 def test_report_as_json(tmp_path: Path, capsys: Capture) -> None:
@@ -301,6 +309,60 @@ def test_a_background_and_a_corpus_from_files(tmp_path: Path, capsys: Capture) -
     assert len(set(outputs)) == 3
 
 
+# the default
+
+
+@pytest.mark.usefixtures("quick")
+def test_graph_compare_and_report_have_the_same_default(tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
+    assert main(["graph", TEXT, "--json", "-q"]) == 0
+    graph = json.loads(capsys.readouterr().out)
+    assert graph["measure"] == "influence_distance"
+    assert main(["report", TEXT, "-o", str(tmp_path / "r"), "-q", "--permutations", "19", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["layer"] == 4
+    assert read_graph(tmp_path / "r" / "graph.json").edge_set() == {tuple(e) for e in graph["edges"]}
+    main(["compare", TEXT, "-q", "--permutations", "19", "--json"])
+    compared = {c["statistic"]: c["value"] for c in json.loads(capsys.readouterr().out)["items"]}
+    assert compared == {c["statistic"]: c["value"] for c in report["comparisons"]["items"]}
+    assert main(["graph", TEXT, "--json", "-q", "--measure", "fisher_rao_distance"]) == 0
+    assert json.loads(capsys.readouterr().out)["measure"] == "fisher_rao_distance"
+
+
+@pytest.mark.usefixtures("quick")
+def test_graph_of_attention_measures_no_influence(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reading, "distances", lambda self: pytest.fail("distances were measured"))
+    assert main(["graph", TEXT, "--of", "attention", "--json", "-q"]) == 0
+    assert "block 4" in json.loads(capsys.readouterr().out)["measure"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_lines_are_all_measured_alike(tmp_path: Path, capsys: Capture) -> None:
+    def items(out: str) -> list[dict[str, Any]]:
+        return [c for c in json.loads(out)["items"] if c["statistic"] != "word_order"]  # which has no distances
+
+    path = tmp_path / "lines.txt"
+    lines = ["The dog saw a cat.", "She ran home because it was late.", "He gave the boy an apple."]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert main(["compare", "--file", str(path), "--lines", "--json", "-q"]) in (0, 1)
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert {c["left"].partition(" ")[0] for c in items(out)} == {"influence_distance"}
+    path.write_text("\n".join([*lines, "dog " * 101]), encoding="utf-8")
+    assert main(["compare", "--file", str(path), "--lines", "--json", "-q"]) in (0, 1)
+    out, err = capsys.readouterr()
+    assert "since of text 4: the text has 101 words" in err
+    assert "(--construction shared-covariance)" in err
+    assert {c["left"].partition(" ")[0] for c in items(out)} == {"fisher_rao_distance"}
+
+
+def test_a_model_without_attention_has_another_default(mamba_folder: Path, capsys: Capture) -> None:
+    assert main(["graph", TEXT, "--model", str(mamba_folder), "--json", "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["measure"] == "fisher_rao_distance"
+    assert "This is not the influence graph, since" in err
+
+
 # what is refused before a model is loaded
 
 
@@ -310,6 +372,8 @@ def test_a_background_and_a_corpus_from_files(tmp_path: Path, capsys: Capture) -
         (["compare", TEXT, "--heads", "-a", "rollout"], "give one of the two"),
         (["compare", TEXT, "--corpus", "x"], "--corpus goes with --construction occurrences"),
         (["report", TEXT, "-c", "vectors", "--background", "x"], "--background goes with --construction shared-cov"),
+        (["report", TEXT, "-c", "influence", "--background", "x"], "--background goes with --construction shared-cov"),
+        (["graph", TEXT, "-c", "influence", "--measure", "kl_divergence"], "--construction influence has a length"),
         (["graph", TEXT, "-a", "rollout"], "--attention goes with --of attention"),
         (["graph", TEXT, "-g", "tree", "-k", "2"], "--neighbors goes with --graph neighbors or mutual"),
         (["compare", "-f", "x", "--lines", "--permutations", "9"], "--permutations goes with one text"),
@@ -554,7 +618,7 @@ def test_measures_are_completed() -> None:
 def test_constants_match_the_library() -> None:
     from infogeo_adapters import _cli_options, relations
 
-    assert set(_cli_options.CONSTRUCTIONS) == set(relations.CONSTRUCTIONS)
+    assert set(_cli_options.CONSTRUCTIONS) == {relations.INFLUENCE, *relations.CONSTRUCTIONS}
     assert _cli_options.GRAPHS == relations.GRAPHS
 
 

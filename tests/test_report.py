@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import few_sentences
 
 from infogeo.coefficients import Comparison
 from infogeo.errors import MissingDependencyError, OutputError
@@ -235,6 +236,49 @@ def test_the_script_is_plotly_itself(folder: Path) -> None:
     from plotly.offline import get_plotlyjs
 
     assert (folder / "plotly.min.js").read_text(encoding="utf-8") == get_plotlyjs()
+
+
+# the influence graph
+
+
+def test_the_page_of_an_influence_graph_says_what_it_is_and_why(quick_bundled: Any, tmp_path: Path) -> None:
+    analysis = analyze(quick_bundled, TEXT, permutations=19)
+    target = write_report(analysis, tmp_path / "r").parent
+    page = page_of(target)
+    assert [f["id"] for f in page.figures()][:4] == [
+        "graph-pair", "distance-matrix", "attention-matrix", "standing-matrix"
+    ]
+    for words in (
+        "Take a word away from the text", "An edge of the influence graph joins two words that move each other",
+        "because on sentences whose syntax is known", "docs/word_graphs.md", "given twice in a row",
+        "Influence graph, beside attention", "Closest by influence", "By influence the closest two words",
+        "At layer 4, that of this page", "words hidden, at layers 4 and 5", "No distances at layer 0",
+        "with nothing taken away", "Here they stand still", "graph.json : influence graph as",
+    ):
+        assert words in page.words, words
+    assert "geodesic graph" not in page.words
+    assert "is the geodesic distance between their" not in page.words
+    assert "only influence graph" in page.scripts[0]
+    with (target / "standing_distances.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert analysis.standing is not None
+    np.testing.assert_array_equal(np.array([r[1:] for r in rows[1:]], dtype=float), analysis.standing.values)
+    assert read_graph(target / "graph.json").measure == "influence_distance"
+
+
+def test_a_model_that_sees_all_words_reads_once(tiny: Any, tmp_path: Path) -> None:
+    with few_sentences():
+        analysis = analyze(tiny("bert"), TEXT, permutations=9)
+    page = page_of(write_report(analysis, tmp_path / "r").parent)
+    assert "influence graph" in page.words
+    assert "twice in a row" not in page.words
+
+
+def test_the_page_of_distances_between_distributions_says_nothing_of_influence(folder: Path) -> None:
+    page = page_of(folder)
+    assert "is the geodesic distance between their" in page.words
+    assert "nfluence" not in page.words
+    assert not (folder / "standing_distances.csv").exists()
 
 
 # one word, no lens, a cut

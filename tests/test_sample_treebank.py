@@ -23,7 +23,7 @@ UNIVERSAL = {
 }
 SUBTYPES = {
     "acl:relcl", "advcl:relcl", "aux:pass", "cc:preconj", "compound:prt", "det:predet", "nmod:desc", "nmod:poss",
-    "nsubj:pass", "obl:agent", "obl:unmarked",
+    "nmod:unmarked", "nsubj:pass", "obl:agent", "obl:unmarked",
 }
 TAGS_OF = {  # universal part of speech: parts of speech of the Penn treebank
     "ADJ": "JJ JJR JJS", "ADP": "IN RP", "ADV": "RB RBR RBS WRB", "AUX": "MD VB VBD VBG VBN VBP VBZ", "CCONJ": "CC",
@@ -218,6 +218,15 @@ def test_parts_of_speech_that_belong_to_one_relation() -> None:
             assert (row.form.lower(), row.relation) in {
                 ("to", "mark"), ("'s", "case"), ("not", "advmod"), ("n't", "advmod")
             }, where(s, row)
+
+
+def test_numbers_that_modify_count_something() -> None:
+    """The day of a date and a year are no ``nummod``: nothing is there so many times."""
+    counted = {row.head for _, row in each_row() if row.plain == "nummod"}
+    assert counted
+    for s, row in each_row():
+        if row.plain == "nummod":
+            assert s.rows[row.head - 1].upos == "NOUN", where(s, row)
 
 
 def test_order_of_what_is_headed_by_its_first_word() -> None:

@@ -342,6 +342,11 @@ def test_bad_lines_are_named_by_their_numbers(tmp_path):
         read_word_pairs(written(tmp_path, "a,b,1\n" + "a,b\n" * 8))
     with pytest.raises(FormatError, match="line 1: found score '7,5'"):  # digits: no header
         read_word_pairs(written(tmp_path, "a\tb\t7,5\n"))
+    for score in ("", "-", "nan", "-inf", "1_0"):  # no names of a column
+        with pytest.raises(FormatError, match=f"line 1: found score '{score}', wanted a finite number"):
+            read_word_pairs(written(tmp_path, f"a,b,{score}\nc,d,1\n"))
+    with pytest.raises(FormatError, match="line 2: field larger than field limit"):
+        read_word_pairs(written(tmp_path, f"a,b,1\na,{'b' * 200_000},1\n"))
     with pytest.raises(FormatError, match="line 2 is not UTF-8"):
         read_word_pairs(written(tmp_path, b"a,b,1\nca\xff,b,2\n"))
     for text in ("", "\n\n", "word1,word2,score\n"):
@@ -455,6 +460,25 @@ def test_words_in_a_corpus_are_those_of_a_plain_loop(bundled, compare):
         wanted = by_hand(numbers, lambda i, j, b=batch: float(fisher_rao_distance(b[i], b[j])))
         assert row[name] == pytest.approx(wanted, abs=0.02), name  # float32 states may exchange two close pairs
     assert found.undefined == ()
+
+
+def test_pairs_in_blocks_have_the_distances_of_all_at_once(compare, monkeypatch):
+    from infogeo_adapters.treebank import similarity
+
+    whole = compare(corpus=CORPUS, min_count=2, directions=2)
+    sizes = []
+
+    def watched(p, q):
+        sizes.append(len(p))
+        return fisher_rao_distance(p, q)
+
+    monkeypatch.setattr(similarity, "MEMORY", 64 * 4096 * 3)  # three pairs over the vocabulary, all of other measures
+    monkeypatch.setattr(similarity, "fisher_rao_distance", watched)
+    blocks = compare(corpus=CORPUS, min_count=2, directions=2)
+    assert np.array_equal(blocks.by_variant, whole.by_variant)
+    assert blocks.estimates == whole.estimates
+    assert min(sizes) < len(PAIRS)
+    assert max(sizes) == len(PAIRS)
 
 
 def test_no_more_occurrences_than_asked_for_and_the_seed_decides_which(compare):

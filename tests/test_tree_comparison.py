@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -16,6 +17,7 @@ from infogeo import (
     EstimateWarning,
     FamilyVariants,
     ScoreTable,
+    SentenceScores,
     Source,
     compare_families,
     score_closeness,
@@ -154,7 +156,11 @@ def test_tables_are_put_together_and_taken_apart(rows, table):
     assert np.array_equal(np.concatenate([first.counts(), second.counts()]), table.counts())
 
 
-def test_families_are_put_side_by_side(rows, table):
+@pytest.mark.parametrize("memory", [64e6, 48 * 10.5, 1])
+def test_families_are_put_side_by_side(rows, table, memory, monkeypatch):
+    from infogeo import _tree_arrays
+
+    monkeypatch.setattr(_tree_arrays, "MEMORY", memory)
     single = [
         ScoreTable.collect([[row[f], row[3 + f]] for row in rows], [family]) for f, family in enumerate(FAMILIES)
     ]
@@ -182,6 +188,7 @@ def test_table_is_read_only_and_leaves_the_given_arrays_alone(table):
             **{**fields, "edge_kept": fields["edge_kept"][1:]},
         )
     for wrong, message in (({"edge_relations": np.full(len(fields["edge_kept"]), 5)}, "found 5 of 5 relations"),
+                           ({"edge_relations": np.full(len(fields["edge_kept"]), 256)}, "uint8 cannot hold"),
                            ({"edge_offsets": np.full(len(fields["edge_kept"]), 2**17)}, "int16 cannot hold")):
         with pytest.raises(DomainError, match=message):
             ScoreTable(
@@ -193,6 +200,25 @@ def test_table_is_read_only_and_leaves_the_given_arrays_alone(table):
             families=table.families, decoders=table.decoders, sentences=table.sentences,
             relations=("all", "long", "nsubj", "obj", "obl"), **fields,
         )
+
+
+def test_correlations_in_single_precision_are_kept_with_what_is_undefined(table):
+    single = dataclasses.replace(table, correlations=table.correlations.astype(np.float32))
+    assert np.isnan(table.correlations).any()
+    assert np.array_equal(np.isnan(single.correlations), np.isnan(table.correlations))
+    assert single.correlations.dtype == np.float64
+
+
+def test_places_that_are_too_far_apart_are_refused_not_wrapped_around():
+    n, far = 40_000, np.array([[0, 39_999]])
+    edges = np.concatenate([far, np.stack([np.arange(1, n - 1), np.zeros(n - 2, dtype=int)], axis=1)])
+    nothing = np.zeros((1, n - 1), dtype=bool)
+    scores = SentenceScores(
+        name="s", n_words=n, edges=edges, relations=("dep",) * (n - 1), lengths=np.abs(edges[:, 0] - edges[:, 1]),
+        kept=~nothing[0], hits=nothing, hits_without_punctuation=nothing, correlation=[0.5], decoder="spanning",
+    )
+    with pytest.raises(DomainError, match="edge_offsets: found dtype int64 with numbers that int16 cannot hold"):
+        ScoreTable.collect([[scores]], [FamilyVariants(name="a", kind="baseline", variants=("v",))])
 
 
 def test_rows_of_a_table_give_each_variant(table):
@@ -736,6 +762,7 @@ def test_source_of_the_scores_is_kept(table):
     assert found.source.model == "a model"
     assert found.source.options["removal"] == "hide"
     assert found.source.options["resamples"] == 20
+    assert compare_families(table, resamples=20, rng=np.int64(5)).source.seed == 5
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.7, "it is above"), (0.3, "it is below"), (0.5, "no difference is")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
 
+from conftest import few_sentences
 from model_zoo import make_specimen, make_tokenizer
 
 from infogeo import AffinityMatrix, DependencyTree, Treebank, minimum_spanning_tree
@@ -32,8 +34,11 @@ from infogeo.errors import (
 )
 from infogeo.results import Source
 from infogeo_adapters import capture_activations, compare_with_treebank, family_names, load_model, untrained_twin
+from infogeo_adapters.treebank import influence as families_of_influence
 from infogeo_adapters.treebank import runner, store
+from infogeo_adapters.treebank._facts import facts_of
 from infogeo_adapters.treebank.attention import AttentionHeads
+from infogeo_adapters.treebank.families import SentenceReading
 from infogeo_adapters.treebank.registry import FAMILIES, make_families
 from infogeo_adapters.treebank.runner import plan_sentences
 
@@ -42,6 +47,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::infogeo.estimates.EstimateWarni
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 40
 """Tokens: few, so that a small treebank has many batches."""
+BATCHES_OF_THE_FORMAT = [(64, 4, 4735), (33, 19, 2489), (19, 29, 1464), (15, 34, 861), (14, 37, 1308), (5, 40, 318)]
+"""Sentences, words of the shortest, and sum of the places, by batch."""
 QUICK: dict[str, Any] = {"resamples": 50, "untrained": False, "batch_tokens": BATCH, "reference": None}
 
 
@@ -458,6 +465,39 @@ def test_a_default_family_that_refuses_to_prepare_is_left_out_and_a_named_one_ra
         compare_with_treebank(model, bank, families=["slow"], **QUICK)
 
 
+def test_a_default_family_that_cannot_do_a_sentence_is_left_out_and_a_named_one_raises(
+    model, bank, tmp_path, monkeypatch,
+):
+    def refuse(found: Any, readings: Any) -> Any:
+        if any(r.tree.name == "s7" for r in readings):
+            raise DomainError("no direction")
+        return found
+
+    toy = Toy()
+    toy.spoil = refuse
+    some = {"toy": lambda model: toy, "cosine": FAMILIES["cosine"], "adjacent words": FAMILIES["adjacent words"]}
+    monkeypatch.setattr("infogeo_adapters.treebank.registry.FAMILIES", some)
+    quick = {**QUICK, "reference": "cosine", "folder": tmp_path}
+    found = compare_with_treebank(model, bank, **quick)
+    assert [family.name for family in found.families] == ["cosine", "adjacent words"]
+    assert found.left_out["toy"].startswith("family 'toy', sentence 's7' (line 71): no direction")
+    assert found.seconds.keys() == {"cosine", "adjacent words"}
+    batch = next(b for b in plan_sentences(model, bank, batch_tokens=BATCH).batches if 7 in b)
+    assert toy.calls[-1] == ["s7"]
+    assert sorted(toy.calls[-2]) == sorted(f"s{i}" for i in batch) or toy.calls[-2] != ["s7"]
+    alone = compare_with_treebank(model, bank, **{**quick, "folder": None, "families": ["cosine", "adjacent words"]})
+    assert np.array_equal(alone.scores.counts(), found.scores.counts())
+    again = compare_with_treebank(model, bank, **quick)
+    assert again.left_out == found.left_out
+    with pytest.raises(DomainError, match=r"family 'toy', sentence 's7' \(line 71\): no direction"):
+        compare_with_treebank(model, bank, **{**quick, "families": [toy, "cosine"], "folder": None})
+    with pytest.raises(ModelError, match=r"reference: 'toy', which others are compared with, was left out \(family"):
+        compare_with_treebank(model, bank, **{**quick, "reference": "toy", "folder": None})
+    toy.spoil = None
+    whole = compare_with_treebank(model, bank, **quick)  # once it can, its sentences are added to those that are there
+    assert same(whole, compare_with_treebank(model, bank, **{**quick, "folder": None}))
+
+
 def test_a_default_family_that_cannot_learn_is_left_out_and_a_named_one_raises(model, bank, monkeypatch):
     class Unable(Learner):
         def fit(self, features, trees):
@@ -606,6 +646,77 @@ def test_other_sentences_choose_variants_and_teach_families_with_labels(model, b
     there = compare_with_treebank(model, other, families=[Toy()], **QUICK).scores.counts().sum(axis=0)
     assert found.chosen("toy")[0].variant == toy.variants[int(np.argmax(there))]
     assert toy.prepared == 1
+
+
+# Labels stay where they belong
+
+
+def relabeled(tree: DependencyTree, seed: int = 0) -> DependencyTree:
+    """The same words with another tree, other relations and other tags."""
+    rng = np.random.default_rng(seed)
+    n = len(tree)
+    order = rng.permutation(n)
+    heads = np.full(n, -1)
+    for place in range(1, n):
+        heads[order[place]] = order[rng.integers(place)]
+    return dataclasses.replace(
+        tree, heads=heads, relations=tuple("root" if h < 0 else "other" for h in heads), tags=("VERB",) * n
+    )
+
+
+def all_families(model: Any) -> list[Any]:
+    return [family for name in family_names() for family in made_if_it_can_be(model, name)]
+
+
+def made_if_it_can_be(model: Any, name: str) -> list[Any]:
+    try:
+        return list(make_families(model, [name])[0])
+    except ModelError:
+        return []
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_no_family_looks_at_the_labels_of_a_sentence(name, monkeypatch):
+    model = load_model(make_specimen(name), tokenizer=make_tokenizer(model_max_length=100))
+    chosen = families_of_influence.background_sentences
+    monkeypatch.setattr(families_of_influence, "background_sentences", lambda text, _: chosen(text, 8))
+    trees = make_bank(3, longest=6).trees
+    spans = [[tuple(map(int, span)) for span in tree.spans] for tree in trees]
+    captured = capture_activations(model, [tree.text for tree in trees], words=spans)
+    with few_sentences():
+        for family in all_families(model):
+            family.prepare(model, [tree.text for tree in trees])
+            ask = family.features if hasattr(family, "fit") else family.closeness
+            found = []
+            for some in (trees, map(relabeled, trees)):
+                found.append(ask(model, [
+                    SentenceReading(tree=t, activations=a) for t, a in zip(some, captured, strict=True)
+                ]))
+            for one, other in zip(*found, strict=True):
+                assert np.array_equal(one, other), family.name
+
+
+@pytest.mark.parametrize("split", ["half", "cross"])
+def test_labels_of_the_second_half_change_nothing_that_the_first_half_decides(tiny, split):
+    model = tiny("bert")
+    bank = make_bank(16, longest=7)
+    other = dataclasses.replace(
+        bank, trees=(*bank.trees[:8], *(relabeled(tree, s) for s, tree in enumerate(bank.trees[8:])))
+    )
+    families = [
+        "attention head", "random edges of gold lengths", "attention, head ensemble", "structural probe",
+        "attention, head ensemble, relative to distance",
+    ]
+    with few_sentences():
+        one, two = (
+            compare_with_treebank(model, b, families=families, split=split, **{**QUICK, "batch_tokens": 4096})
+            for b in (bank, other)
+        )
+    for name in families:
+        first, second = (found.chosen(name) for found in (one, two))
+        # what the first half has chosen is reported on the second
+        assert first[-1].variant.partition(" / ")[0] == second[-1].variant.partition(" / ")[0], name
+    assert one.estimate("structural probe").value != two.estimate("structural probe").value
 
 
 # Stores
@@ -849,6 +960,68 @@ def test_options_that_cannot_be_compared_are_refused_for_a_folder(model, bank, t
     told.options = {**told.options, "weights": np.arange(4.0)}
     with pytest.raises(ArgumentError, match="option weights was array"):
         run(model, bank, tmp_path, [told])
+
+
+CODE = """
+from dataclasses import dataclass
+import numpy as np
+
+@dataclass
+class Own:
+    '''One of a user.'''
+    name: str = "own"
+    kind: str = "vectors"
+    variants = ("one",)
+
+    def prepare(self, model, texts):
+        pass
+
+    def closeness(self, model, readings):  # of neighbors
+        return [-np.abs(np.subtract.outer(*[np.arange(len(r.tree))] * 2))[None] * 1.0 for r in readings]
+"""
+
+
+def test_a_family_whose_code_has_changed_is_refused(model, bank, tmp_path):
+    def own(folder: str, change: tuple[str, str] = ("", ""), **more: Any) -> Any:
+        path = tmp_path / f"{folder}.py"
+        path.write_text(CODE.replace(*change))
+        spec = importlib.util.spec_from_file_location("own_families", path)
+        module = importlib.util.module_from_spec(spec)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "own_families", module)
+            spec.loader.exec_module(module)
+            family = module.Own(**{"name": "own", **more.get("options", {})})
+            if "revision" in more:
+                family.revision = more["revision"]
+            return run(model, bank, tmp_path / "kept", [family, "cosine"])
+
+    first = own("a")
+    assert same(own("b"), first)
+    assert same(own("c", ("One of a user.", "Its docstring says more.")), first)
+    assert same(own("d", ("  # of neighbors", "")), first)
+    for change, more in ((("-np.abs", "+np.abs"), {}), (("", ""), {"revision": 2})):
+        said = "source of its class" if not more else "revision was null and is now 2"
+        with pytest.raises(ArgumentError, match=f"of the family 'own' {said}.*give a family that has changed another"):
+            own("e", change, **more)
+    renamed = own("f", ("-np.abs", "+np.abs"), options={"name": "own, other"})
+    assert renamed.estimate("cosine") == first.estimate("cosine")
+
+
+def test_families_of_infogeo_are_known_by_their_revision_and_not_by_their_source(model):
+    family = AttentionHeads(model)
+    plain = facts_of(family)
+    assert not {"revision", "source of its class (SHA-256)"} & plain.keys()
+    family.revision = 3
+    assert facts_of(family) == {**plain, "revision": 3}
+
+
+def test_sentences_stand_in_the_batches_that_a_folder_of_this_format_has():
+    model = load_model(make_specimen("bert"), tokenizer=make_tokenizer(model_max_length=200))
+    bank = make_bank(150, seed=1, longest=40)
+    plan = plan_sentences(model, bank, batch_tokens=100_000)
+    lengths = [len(tree) for tree in plan.treebank.trees]
+    assert store.VERSION == 1, "with other batches the version of the format is raised, and this test follows"
+    assert [(len(b), lengths[b[0]], sum(b)) for b in plan.batches] == BATCHES_OF_THE_FORMAT
 
 
 # The result

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import os
 import sys
+import time
 
 import pytest
 
@@ -175,6 +179,10 @@ def test_sentences_without_a_name_are_counted_with_those_left_out(read):
         ("1 a _ _ _ _ 0  _ _", "line 7: the column DEPREL is empty"),
         (bare((1, "a", "two")), "line 7: found 'two' in the column HEAD, wanted a number"),
         (bare((1, "a", "1.5")), "line 7: found '1.5' in the column HEAD"),
+        (bare((1, "a", "+0")), "line 7: found '+0' in the column HEAD, wanted a number"),
+        (bare((1, "a", "9" * 5000)), f"line 7: found '{'9' * 40}...' in the column HEAD, wanted a number"),
+        (bare(("9" * 5000, "a", 0)), f"line 7: found '{'9' * 40}...' in the column ID, wanted a number"),
+        (bare((1, "a", "9" * 300)), f"line 7: 'a' has head {'9' * 300}, wanted 0 to 1"),
         (bare((1, "a", "_")), "line 7: the column HEAD is empty"),
         (bare((1, "a", 0), (2, "b", 3)), "line 8: 'b' has head 3, wanted 0 to 2"),
         (bare((1, "a", 0), (2, "b", -1)), "line 8: 'b' has head -1, wanted 0 to 2"),
@@ -188,6 +196,9 @@ def test_sentences_without_a_name_are_counted_with_those_left_out(read):
         (bare((1, "a", 0), (2, "b", 3), (3, "c", 2)), "a cycle: the heads lead from word 2 -> 3 -> 2"),
         (bare((1, "a", 0), (2, "b", 2)), "a cycle: the heads lead from word 2 -> 2"),
         (bare((1, "a", 0), (2, "b", 3), (3, "c", 4), (4, "d", 3)), "from word 3 -> 4 -> 3"),
+        (bare(*((k, "a", 0) for k in range(1, 31))), "30 roots: words 1, 2, 3, 4, 5, 6, 7, 8, ..., 30 have head 0"),
+        (bare((1, "a", 0), *((k, "a", k + 1 if k < 40 else 2) for k in range(2, 41))),
+         "from word 2 -> 3 -> 4 -> 5 -> 6 -> 7 -> 8 -> 9 -> ... -> 2"),
         ("1-2 ab _ _ _ _ _ _ _ _\n" + bare((1, "a", 0)), "line 7: the multiword token 'ab' goes to word 2"),
         ("1-2 ab _ _ _ _ _ _ _ _\n" + bare((1, "a", 0), ("2-3", "bc", "_"), (2, "b", 1)), "line 9: found number 2-3"),
         (bare((1, "a", 0)) + "1-2 ab _ _ _ _ _ _ _ _\n", "line 8: found number 1-2, wanted 2"),
@@ -196,6 +207,11 @@ def test_sentences_without_a_name_are_counted_with_those_left_out(read):
         ("# text = a c\n" + bare((1, "a", 0), (2, "b", 1)), "line 9: found 'c' at character 2 of '# text', wanted 'b'"),
         ("# text = a\n" + bare((1, "a", 0), (2, "b", 1)), "line 9: found '' at character 1 of '# text', wanted 'b'"),
         ("# text = a b c\n" + bare((1, "a", 0), (2, "b", 1)), "'# text' goes on after the last word, with 'c'"),
+        ("# text = Dogs\u200b bark\n" + bare((1, "Dogs", 0), (2, "bark", 1)),
+         "line 9: found '\\u200b ba' at character 4 of '# text', wanted 'bark'"),
+        ("# text = caf\u00e9s\n" + bare((1, "cafe\u0301s", 0)),
+         "wanted 'cafe\u0301s', the same characters in another Unicode normal form; write the whole file in NFC"),
+        ("# text = cafe\u0301s\n" + bare((1, "caf\u00e9s", 0)), "the same characters in another Unicode normal form"),
         ("# text = no words here", "the sentence has no words"),
         ("1.1 a _ _ _ _ _ _ 0:root _", "the sentence has no words"),
         (b"1\tcaf\xe9\t_\t_\t_\t_\t0\troot\t_\t_\n", "line 7: not UTF-8 text (byte 6 of the line is 0xe9)"),
@@ -219,7 +235,7 @@ def test_a_bad_sentence_keeps_its_name(read):
         (b"# only a comment\n", "found none"),
         (b"Dogs bark.\nCats do not.\n\nNobody knows why.\n",
          r"none of 2 can be used; sentence 1 \(line 1\) skipped: line 1: found 1 columns, wanted 10"),
-        ("1\tcafé\t_\t_\t_\t_\t0\troot\t_\t_\n".encode("utf-16"), r"none of \d+ can be used; .* not UTF-8 text"),
+        ("1\tcafé\t_\t_\t_\t_\t0\troot\t_\t_\n".encode("utf-16-be"), r"none of \d+ can be used; .* not UTF-8 text"),
         (bytes(range(256)) * 4, r"none of \d+ can be used"),
         (b"# global.columns = ID FORM TAG\n1\ta\tX\n", "found the columns ID FORM TAG, wanted those of CoNLL-U: ID"),
     ],
@@ -230,6 +246,32 @@ def test_a_file_without_any_usable_sentence_is_refused(read, content, message, o
         message = "some.conllu, sentence 1, which begins in line 1: line 1: "
     with pytest.raises(FormatError, match=message):
         read(content, on_error=on_error)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(conllu(GOOD).encode()), "compressed with gzip; unpack it"),
+        (bz2.compress(conllu(GOOD).encode()), "compressed with bzip2"),
+        (lzma.compress(conllu(GOOD).encode()), "compressed with xz"),
+        (b"PK\x03\x04" + conllu(GOOD).encode(), "a ZIP archive"),
+        (conllu(GOOD).encode("utf-16"), "in UTF-16; save it in UTF-8"),
+        (b"\xfe\xff" + conllu(GOOD).encode("utf-16-be"), "in UTF-16"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("on_error", ["skip", "raise"])
+def test_files_that_are_no_text_in_utf_8_are_told_what_they_are(read, content, message, on_error):
+    with pytest.raises(FormatError, match=f"^some.conllu: wanted CoNLL-U, a text in UTF-8, and the file is {message}"):
+        read(content, on_error=on_error)
+
+
+def test_a_sentence_of_very_many_words_takes_time_in_proportion(read):
+    """Where each head is the next word, the steps to the root are followed once, not searched at every step."""
+    n = 30_000
+    text = conllu(bare(*((k, "a", k + 1 if k < n else 0) for k in range(1, n + 1))))
+    start = time.process_time()
+    assert read(text).trees[0].root == n - 1
+    assert time.process_time() - start < 4.0  # searched at every step, 450 million comparisons take twice that
 
 
 def test_the_columns_of_conllu_may_be_named(read):

@@ -92,8 +92,11 @@ if TYPE_CHECKING:
     from infogeo_adapters.treebank._word_pairs import read_word_pairs as read_word_pairs
     from infogeo_adapters.treebank.comparison import ModelTreebankComparison as ModelTreebankComparison
     from infogeo_adapters.treebank.comparison import compare_with_treebank as compare_with_treebank
+    from infogeo_adapters.treebank.examples import ExampleSentence as ExampleSentence
+    from infogeo_adapters.treebank.examples import example_sentences as example_sentences
     from infogeo_adapters.treebank.files import read_treebank as read_treebank
     from infogeo_adapters.treebank.files import sample_treebank as sample_treebank
+    from infogeo_adapters.treebank.page import write_treebank_page as write_treebank_page
     from infogeo_adapters.treebank.probe import StructuralProbe as StructuralProbe
     from infogeo_adapters.treebank.probe import choose_structural_probe as choose_structural_probe
     from infogeo_adapters.treebank.probe import fit_structural_probe as fit_structural_probe
@@ -109,6 +112,7 @@ _HOME = {
     "DeleteWord": "transformers.removal",
     "DimensionInformation": "token_information",
     "Estimate": "_fisher_operator",
+    "ExampleSentence": "treebank.examples",
     "FisherOperator": "_fisher_operator",
     "HideWord": "transformers.removal",
     "InformationScatter": "token_divergences",
@@ -147,6 +151,7 @@ _HOME = {
     "edge_background": "transformers.edge_influence",
     "effects_background": "transformers.influence",
     "empirical_fisher": "fisher",
+    "example_sentences": "treebank.examples",
     "family_names": "treebank.registry",
     "find_readout": "transformers.readout",
     "fit_structural_probe": "treebank.probe",
@@ -195,6 +200,7 @@ _HOME = {
     "write_lens_report": "report",
     "write_report": "report",
     "write_table": "tables",
+    "write_treebank_page": "treebank.page",
 }
 """The module of each public name."""
 

@@ -35,6 +35,7 @@ PHRASES = (
     ("give it with target=", "give it with --target"),
     ("leave target out", "leave --target out"),
     ("use stages='resid_post', or no lens", "use --stages resid_post, or no --tuned-lens"),
+    ("split the text into words differently (words=), or remove it", "remove it"),
     ("top_k: found", "--top-k: found"),
     ("; give one with tokenizer=", "; put the tokenizer of the model into the folder"),
     ("dtype='float32'", "--dtype float32"),

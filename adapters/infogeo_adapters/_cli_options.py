@@ -68,11 +68,20 @@ def text_options(command: Command) -> Command:
                      help="What to do with a text longer than the model's context."),
         click.option("--allow-pickle", is_flag=True,
                      help="Load weights that are pickled. A pickle can run any code: only for folders you trust."),
-        click.option("--quiet", "-q", is_flag=True, help="No progress on stderr."),
+        click.option("--quiet", "-q", is_flag=True, callback=_silence, help="No progress on stderr."),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _silence(ctx: click.Context, _: click.Parameter, quiet: bool) -> bool:
+    """Keep progress bars from stderr as long as the command runs, wherever they are made."""
+    from infogeo_adapters.progress import silent_bars
+
+    if quiet:
+        ctx.with_resource(silent_bars())
+    return quiet
 
 
 def precision_options(command: Command) -> Command:

@@ -23,6 +23,7 @@ from infogeo.results import Result, Source, to_plain
 from infogeo.words import DistanceMatrix, WordDistributions
 from infogeo_adapters.influence_relation import (
     INFLUENCE,
+    MEASURE,
     InfluenceRelation,
     default_influence_layer,
     default_note,
@@ -105,7 +106,7 @@ class SentenceAnalysis(Result):
     @property
     def by_influence(self) -> bool:
         """Whether ``graph`` is an influence graph."""
-        return self.distances.measure == INFLUENCE
+        return self.distances.measure == MEASURE
 
     def pairs(self) -> list[tuple[int, int]]:
         """All pairs of words, closest first."""
@@ -231,10 +232,11 @@ def read_text(
         find_relation(construction, measure, 1)  # what does not exist is refused before the model is run
     activations = capture_activations(model, text, overflow=overflow, attention=attention)
     chosen = None if layer is None else activations.check_layer(layer)
-    note = None
+    note, left = None, False
     if relation is None and construction is None:
         reason = why_no_influence(model, activations.text, layer=chosen, words=_spans(activations))
         construction = INFLUENCE if reason is None else STANDING
+        left = reason is None
         if reason is not None and len(activations.words) > 1:
             note = default_note(reason)
     if chosen is None:
@@ -242,6 +244,8 @@ def read_text(
         chosen = (default_influence_layer if influence else default_layer)(activations.n_layers)
     if relation is None:
         relation = find_relation(construction or STANDING, measure, chosen)
+        if left:
+            relation = InfluenceRelation(chosen, fallback=find_relation(STANDING, None, chosen))
     context = Context(material=material, activations=activations)
     return Reading(context=context, layer=chosen, relation=relation, default_note=note)
 
@@ -372,12 +376,6 @@ def analyze(
     >>> a = analyze(load_model(), "The dog ran home because it was hungry.", construction="components")
     >>> a.graph.construction, a.layer
     ('nearest_neighbor_graph(k=3)', 3)
-
-    Without ``construction`` the graph is that of influence:
-
-    >>> a = analyze(load_model(), "The dog ran home because it was hungry.")
-    >>> a.graph.measure, a.layer, a.distances.construction
-    ('influence', 4, 'words hidden, at layers 4 and 5; edges cut in blocks 3, 4, 5 and 6')
     """
     started = time.perf_counter()
     say = progress if progress is not None else _silent
@@ -389,12 +387,12 @@ def analyze(
         material=Material(model=model, background_text=background, corpus_text=corpus),
     )
     activations, chosen = reading.activations, reading.layer
+    affinity = baseline(activations, chosen)  # what does not exist is refused before anything is measured
     influence = isinstance(reading.relation, InfluenceRelation)
     say("measuring how words move each other; what is usual is measured on the packaged text first" if influence
         else "measuring distances between words, layer by layer")
     distances = reading.distances()
     by_layer, failed = _other_layers(reading, distances)
-    affinity = baseline(activations, chosen)
     word_graph = rule.of_distances(distances)
     attention_graph = rule.of_attention(affinity, word_graph.n_edges)
     say("comparing distances with attention")
@@ -412,7 +410,8 @@ def analyze(
         activations=activations, layer=chosen, distributions=distributions, distances=distances,
         graph=word_graph, attention=affinity, attention_graph=attention_graph, comparisons=comparisons,
         agreement=agreement, normals=normals, normals_missing=no_normals, lens=lens, lens_missing=missing,
-        standing=_standing(reading) if influence else None, notes=notes, seconds=time.perf_counter() - started,
+        standing=_standing(reading) if distances.measure == MEASURE else None, notes=notes,
+        seconds=time.perf_counter() - started,
         source=dataclasses.replace(
             activations.source.with_options(
                 layer=chosen, measure=distances.measure, construction=distances.construction,

@@ -28,9 +28,12 @@ from infogeo_adapters._cli_options import (
     text_options,
 )
 from infogeo_adapters._cli_output import open_model, print_json, print_table, tell, teller
+from infogeo_adapters._cli_similarity import compare_pairs, similarity_option
+from infogeo_adapters._cli_treebank import compare_treebank, refuse_mixture, treebank_options
 from infogeo_adapters._require import require
 
 if TYPE_CHECKING:
+    from infogeo.words import DistanceMatrix
     from infogeo_adapters.analysis import Reading
     from infogeo_adapters.relations import EdgeRule, Material
     from infogeo_adapters.transformers.loading import LanguageModel
@@ -173,16 +176,14 @@ def graph(
         check_file(out, format_)
     say = teller(quiet)
     of_attention = what == "attention"
-    measured = not of_attention or rule.kind == "radius"
-    reading = _reading(
-        _material(open_model(options, say), options), text, options, say, attention=of_attention, measured=measured
-    )
+    reading = _reading(_material(open_model(options, say), options), text, options, say, attention=of_attention)
     tell(rule.note(len(reading.activations.words)))
     if of_attention:
-        edges = rule.of_distances(reading.distances()).n_edges if measured else 0
-        made = rule.of_attention(baseline(reading.activations, reading.layer), edges)
+        affinity = baseline(reading.activations, reading.layer)
+        edges = rule.of_distances(_distances(reading)).n_edges if rule.kind == "radius" else 0
+        made = rule.of_attention(affinity, edges)
     else:
-        made = rule.of_distances(reading.distances())
+        made = rule.of_distances(_distances(reading))
     if out is not None:
         from infogeo_adapters.files import write_graph
 
@@ -200,6 +201,8 @@ def graph(
 
 @cli.command()
 @text_options
+@treebank_options
+@similarity_option
 @attention_option
 @click.option("--heads", is_flag=True, help="Compare with every head of every block in place of --attention.")
 @click.option("--lines", is_flag=True,
@@ -213,7 +216,7 @@ def compare(
     heads: bool, lines: bool, permutations: int, seed: int, alpha: float, as_json: bool, text: str | None,
     file: str | None, quiet: bool, **options: Any,
 ) -> int:
-    """Compare the distances between the words of TEXT with attention.
+    """Compare the distances between the words of TEXT with attention, or a model with a treebank or with judgments.
 
     By default the distances are those of the influence graph where the model allows it, with --lines if it allows it
     for each line; --construction names others.
@@ -227,8 +230,18 @@ def compare(
     of the partial coefficient lies above zero. With --heads that is one chance for every head; the p-values are not
     corrected for it.
 
+    With --treebank, graphs of all families are compared with trees made by people: UUAS is the share of the relations
+    that a spanning tree of the graph finds, long the same for words more than three apart. Exit code 1 says that no
+    influence graph is above the best attention head with p <= alpha, corrected for the number of families. --out
+    writes a page.
+
+    With --similarity, distances between the words of pairs are compared with what people judged: Spearman's
+    coefficient, the layer chosen on one half of the pairs and reported on the other. Exit code 1 is not used there.
+
     \b
     Examples:
+      infogeo compare --treebank sample --model minilm --out trees
+      infogeo compare --similarity pairs.csv --corpus story.txt --out pairs_compared.csv
       infogeo compare "The dog chased the cat because it was hungry."
       infogeo compare "The dog chased the cat because it was hungry." --heads --json
       infogeo compare --file sentences.txt --lines --attention rollout
@@ -236,6 +249,13 @@ def compare(
     from infogeo.comparison import compare_graphs, compare_over_sentences
     from infogeo_adapters.relations import all_heads, find_attention
 
+    refuse_mixture(options)
+    if options["similarity"] is not None:
+        compare_pairs(options, alpha=alpha, seed=seed, as_json=as_json, quiet=quiet)
+        return 0
+    if options["treebank"] is not None:
+        wins = compare_treebank(options, alpha=alpha, seed=seed, as_json=as_json, quiet=quiet)
+        return 0 if wins else NEGATIVE
     if lines and file is None:
         raise click.UsageError("--lines needs --file FILE with one text a line")
     if heads and given("attention"):
@@ -254,7 +274,7 @@ def compare(
         reading = _reading(material, one, options, say, number=f" {number + 1} of {len(texts)}" if lines else "")
         acts = reading.activations
         affinities = all_heads(acts) if baseline is None else [baseline(acts, reading.layer)]
-        sentences.append((reading.distances(), affinities))
+        sentences.append((_distances(reading), affinities))
     say("comparing")
     if lines:
         found = compare_over_sentences(sentences, level=1 - alpha, rng=seed)
@@ -376,7 +396,7 @@ def _material(model: LanguageModel, options: dict[str, Any]) -> Material:
 
 def _reading(
     material: Material, text: str, options: dict[str, Any], say: Callable[[str], None], *, number: str = "",
-    attention: bool = True, measured: bool = True,
+    attention: bool = True,
 ) -> Reading:
     from infogeo_adapters.analysis import cut_note, read_text
 
@@ -386,10 +406,15 @@ def _reading(
         material=material, overflow=options["overflow"], attention=attention,
     )
     tell(cut_note(reading.activations, text))
-    if measured:
-        for note in reading.notes():
-            tell(rephrase(note))
     return reading
+
+
+def _distances(reading: Reading) -> DistanceMatrix:
+    """Distances at the chosen layer; what a reader must know about them is told."""
+    made = reading.distances()
+    for note in reading.notes():
+        tell(rephrase(note))
+    return made
 
 
 def _same_for_all(model: LanguageModel, texts: Sequence[str], options: dict[str, Any]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from infogeo._checks import FloatArray
-from infogeo.errors import ArgumentError, InfogeoError, ModelError
+from infogeo.errors import ArgumentError, DomainError, InfogeoError
 from infogeo.evidence import PRIOR_EXPONENT, relation_evidence, standardized_influence
 from infogeo.graphs import distance_from_strength
 from infogeo.influence import DistanceProfile
@@ -19,20 +19,22 @@ from infogeo.words import DistanceMatrix
 
 if TYPE_CHECKING:
     from infogeo.activations import LayerActivations
-    from infogeo_adapters.relations import Context
-    from infogeo_adapters.transformers.influence_graphs import InfluenceMeter
+    from infogeo_adapters.relations import Context, Relation
+    from infogeo_adapters.transformers.influence_meter import InfluenceMeter
     from infogeo_adapters.transformers.loading import LanguageModel
 
 INFLUENCE = "influence"
 """The name of the relation on the command line and in :func:`infogeo_adapters.analyze`."""
+MEASURE = "influence_distance"
+"""What the distances are called: small where words move each other more than is usual so far apart."""
 MOST_WORDS = 100
 """Words of a text up to which the influence graph is the default: n words take n + 1 passes."""
 MOST_PARAMETERS = 50_000_000
 """Parameters in the blocks of a model up to which it is the default: what is usual at each distance is measured on the
 packaged text, in some three thousand passes over single sentences, once for a model in memory."""
 EMBEDDING = (
-    "at layer 0, the embedding, no word has seen another, so that none moves when another is taken away; influence "
-    "begins at layer 1"
+    "in the embedding no word has seen another, so that none moves when another is taken away; influence begins at "
+    "layer 1"
 )
 
 
@@ -41,30 +43,42 @@ class WholeMeter:
     """Influence of words at every layer and of single edges in every block of a model, in one measurement."""
 
     model: LanguageModel
-    edges_missing: str | None = field(default=None, init=False)
-    """Why no edges are cut; None where they are."""
 
     @cached_property
-    def meter(self) -> InfluenceMeter:
-        """All layers, and all blocks with attention where it can be taken apart."""
+    def meters(self) -> tuple[InfluenceMeter, InfluenceMeter]:
+        """Of all layers and blocks, and of those of the default graph alone; blocks where attention can be taken apart.
+
+        Raises
+        ------
+        ModelError
+            The model has no attention, or words cannot be hidden in it.
+        """
         from infogeo_adapters.transformers.echo import find_reading
         from infogeo_adapters.transformers.head_outputs import attending_blocks
-        from infogeo_adapters.transformers.influence_graphs import InfluenceMeter
+        from infogeo_adapters.transformers.influence_meter import default_layers, make_meter
         from infogeo_adapters.transformers.removal import find_removal
         from infogeo_adapters.transformers.stack import find_stack
 
-        layers = tuple(range(1, find_stack(self.model.model).depth + 1))
-        way, reading = find_removal("hide"), find_reading(self.model, None)
-        try:
-            edges = tuple((block, None) for block in attending_blocks(self.model))
-            return InfluenceMeter(self.model, layers, edges, way, reading)
-        except ModelError as error:
-            self.edges_missing = str(error)
-            return InfluenceMeter(self.model, layers, (), way, reading)
+        attending_blocks(self.model)
+        depth, way, reading = find_stack(self.model.model).depth, find_removal("hide"), find_reading(self.model, None)
+        usual = make_meter(self.model, default_layers(depth), None, way, reading, "effects")
+        blocks = attending_blocks(self.model) if usual.edges else ()
+        return make_meter(self.model, range(1, depth + 1), blocks, way, reading, "effects"), usual
 
     def measure(self, activations: LayerActivations) -> TextInfluence:
-        """Of one text, whose words are those of the activations."""
-        meter = self.meter
+        """Of one text, whose words are those of the activations.
+
+        Where what is usual cannot be said of some layer or block, as of a block that looks no further than a few words,
+        those of the default graph are measured alone.
+        """
+        whole, usual = self.meters
+        try:
+            return self._measure(whole, activations)
+        except DomainError:
+            return self._measure(usual, activations)
+
+    def _measure(self, meter: InfluenceMeter, activations: LayerActivations) -> TextInfluence:
+        profile = meter.profile()
         again = meter.reading == "twice" or activations.attention is None
         spans = [(int(a), int(b)) for a, b in activations.word_spans]
         ((values, words, source),) = meter.measure(
@@ -74,7 +88,7 @@ class WholeMeter:
             raise ArgumentError("influence was measured between other words than those of the activations")
         return TextInfluence(
             values=values, words=words, layers=meter.layers, blocks=tuple(block for block, _ in meter.edges),
-            profile=meter.profile(), source=source.with_options(reading=meter.reading),
+            profile=profile, source=source.with_options(reading=meter.reading),
         )
 
 
@@ -98,6 +112,12 @@ class TextInfluence:
 
     def distances(self, layer: int, layers: Sequence[int], blocks: Sequence[int]) -> DistanceMatrix:
         """Lengths of the evidence of some layers and blocks together, named after one layer."""
+        missing = [one for one in layers if one not in self.layers]
+        if missing:
+            raise ArgumentError(
+                f"influence is measured at layers {', '.join(map(str, self.layers))} only, since elsewhere in "
+                f"{self.source.model} it is zero, or always the same, between words of some distance"
+            )
         rows = [self.layers.index(one) for one in layers]
         rows += [len(self.layers) + self.blocks.index(one) for one in blocks]
         n = len(self.words)
@@ -106,7 +126,7 @@ class TextInfluence:
         lengths = np.zeros((n, n))
         lengths[apart] = distance_from_strength(weights[apart])
         return DistanceMatrix(
-            values=lengths, words=self.words, measure=INFLUENCE, symmetric=True, metric=False, layer=layer,
+            values=lengths, words=self.words, measure=MEASURE, symmetric=True, metric=False, layer=layer,
             construction=construction(layers, blocks),
             source=self.source.with_options(
                 relation=INFLUENCE, influence_layers=",".join(map(str, layers)),
@@ -121,13 +141,15 @@ def construction(layers: Sequence[int], blocks: Sequence[int]) -> str:
     Examples
     --------
     >>> construction([4, 5], [3, 4, 5, 6])
-    'words hidden, at layers 4 and 5; edges cut in blocks 3, 4, 5 and 6'
+    'words hidden, at layers 4 and 5; edges cut in blocks 3 to 6'
     """
     said = f"words hidden, at {_listed('layer', layers)}"
     return f"{said}; edges cut in {_listed('block', blocks)}" if blocks else said
 
 
 def _listed(name: str, numbers: Sequence[int]) -> str:
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{name}s {numbers[0]} to {numbers[-1]}"
     *first, last = map(str, numbers)
     return f"{name}s {', '.join(first)} and {last}" if first else f"{name} {last}"
 
@@ -147,23 +169,30 @@ class InfluenceRelation:
     ----------
     layer : int
         From 1 on.
+    fallback : Relation, optional
+        Takes its place where influence cannot be measured; without one that is an error.
     """
 
     layer: int
+    fallback: Relation | None = None
 
     def __call__(self, context: Context, layer: int, /) -> DistanceMatrix:
         """Lengths of the influence between the words."""
-        from infogeo_adapters.transformers.influence_graphs import default_edges, default_layers
+        from infogeo_adapters.transformers.influence_meter import default_edges, default_layers
 
         if layer < 1:
             raise ArgumentError(EMBEDDING)
         words = context.activations.words
         if len(words) < 2:
             return DistanceMatrix(
-                values=np.zeros((len(words), len(words))), words=words, measure=INFLUENCE, symmetric=True, metric=False,
+                values=np.zeros((len(words), len(words))), words=words, measure=MEASURE, symmetric=True, metric=False,
                 layer=layer, construction="one word", source=context.activations.source,
             )
         found, depth = context.influence, context.activations.n_layers
+        if isinstance(found, InfogeoError):
+            if self.fallback is None:
+                raise found
+            return self.fallback(context, layer)
         if layer != self.layer:
             return found.distances(layer, (layer,), tuple(b for b in found.blocks if b == layer))
         usual = default_layers(depth)
@@ -171,10 +200,15 @@ class InfluenceRelation:
         return found.distances(layer, layers, default_edges(found.blocks, depth))
 
     def notes(self, context: Context) -> tuple[str, ...]:
-        """What a reader must know: that single edges could not be cut."""
-        if len(context.activations.words) < 2 or context.influence.blocks:
+        """What a reader must know: that single edges could not be cut, or that there is another relation."""
+        if len(context.activations.words) < 2:
             return ()
-        reason = context.material.influence_meter.edges_missing
+        found = context.influence
+        if isinstance(found, InfogeoError):
+            return (default_note(str(found)),)
+        reason = context.material.influence_meter.meters[1].left_out
+        if reason is None:
+            return ()
         return (f"Influence is that of words taken away only, since single edges could not be cut: {reason}",)
 
 
@@ -186,7 +220,7 @@ def default_influence_layer(n_layers: int) -> int:
     >>> default_influence_layer(6), default_influence_layer(1)
     (4, 1)
     """
-    from infogeo_adapters.transformers.influence_graphs import default_layers
+    from infogeo_adapters.transformers.influence_meter import default_layers
 
     return default_layers(n_layers)[0]
 

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,23 @@ from infogeo_adapters._require import require
 
 DELAY = 2.0
 """Seconds before a bar appears: quick work shows nothing."""
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silent_bars(silent: bool = True) -> Iterator[None]:
+    """Show no progress bar for a while, also none of those that the work inside makes.
+
+    Parameters
+    ----------
+    silent : bool
+        If not, nothing changes.
+    """
+    before = _silent.set(_silent.get() or silent)
+    try:
+        yield
+    finally:
+        _silent.reset(before)
 
 
 @contextmanager
@@ -60,7 +78,9 @@ def progress_bar(
     [[0.0, 3.0], [3.0, 0.0]]
     """
     tqdm = require("tqdm", extra="transformers", caller="progress_bar")
-    with tqdm.tqdm(total=0, desc=description, unit=f" {unit}", delay=delay, leave=False, file=file) as bar:
+    with tqdm.tqdm(
+        total=0, desc=description, unit=f" {unit}", delay=delay, leave=False, file=file, disable=_silent.get()
+    ) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from infogeo.activations import AffinityMatrix, LayerActivations
-from infogeo.errors import ArgumentError, TextError
+from infogeo.errors import ArgumentError, InfogeoError, TextError
 from infogeo.estimation import (
     Background,
     component_normals,
@@ -82,9 +82,12 @@ class Context:
         return self.material.model
 
     @cached_property
-    def influence(self) -> TextInfluence:
-        """Influence between the words, of all layers and blocks from one measurement."""
-        return self.material.influence_meter.measure(self.activations)
+    def influence(self) -> TextInfluence | InfogeoError:
+        """Influence between the words, of all layers and blocks from one measurement; or why there is none."""
+        try:
+            return self.material.influence_meter.measure(self.activations)
+        except InfogeoError as error:
+            return error
 
 
 Construction = Callable[[Context, int], WordDistributions]

@@ -47,7 +47,8 @@ def graph_figure(graph: WordGraph, *, title: str | None = None) -> go.Figure:
     """One word graph: the words in reading order, an arc for each edge.
 
     Arcs never hide a word and words never overlap, whatever the length of the text. A thicker arc is a stronger
-    relation (the third of the edges with the largest ``weight``, the middle third, the rest).
+    relation (the third of the edges with the largest ``weight``, the middle third, the rest); where all weights are
+    equal, so are the arcs.
 
     Parameters
     ----------
@@ -166,7 +167,10 @@ def _sides(
         return []
     spans = np.abs(graph.edges[:, 1] - graph.edges[:, 0])
     bulge = (1 - column) * (0.12 + 0.88 * ((spans - 1) / max(len(graph.words) - 2, 1)) ** 0.75)
+    alike = graph.n_edges > 1 and float(np.ptp(graph.weight)) == 0.0
     thirds = np.argsort(np.argsort(graph.weight, kind="stable"), kind="stable") * 3 // graph.n_edges
+    if alike:
+        thirds[:] = 1
     theta = np.linspace(0, np.pi, POINTS)
     groups: dict[tuple[bool, int], tuple[list[Any], list[Any]]] = {}
     hover_x, hover_y, hover_text = [], [], []
@@ -180,7 +184,7 @@ def _sides(
         arrow = "→" if graph.directed else "–"
         text = (
             f"<b>{label(graph.words[i], 30)} {arrow} {label(graph.words[j], 30)}</b> (words {i + 1} and {j + 1})"
-            f"<br>distance {graph.distance[e]:.4g}, strength {graph.weight[e]:.4g}"
+            + ("" if alike else f"<br>distance {graph.distance[e]:.4g}, strength {graph.weight[e]:.4g}")
             + ("<br>in both graphs" if pair in shared else "")
         )
         hover_x += x[HOVER]

@@ -39,8 +39,10 @@ ROW = 23
 """Pixels from one family to the next."""
 RELATION_ROW = 30
 """Pixels from one relation to the next."""
-NAME_LIMIT = 38
+NAME_LIMIT = 48
 """Letters of a family's name beside an axis."""
+LEGEND_ROW = 20
+"""Pixels from one name in a legend to the next."""
 SPREAD = 0.6
 """Share of a bin that the dots of one bin take up."""
 
@@ -102,14 +104,14 @@ def score_figure(
         _dots([(score.value, place, score) for place, score in places if score.kind == kind], kind, axis, level)
         for kind in dict.fromkeys(score.kind for score in scores)
     ]
-    shapes, notes = _lines(lines)
+    top = max([s.high or s.value or 0.0 for s in (*scores, *lines)], default=1.0)
+    shapes, notes = _lines(lines, top)
     names = [f"<b>{label(_kind(kind)[0], None)}</b>" for _, kind in heads]
     ticks = sorted([*zip((p for p, _ in heads), names, strict=True),
                     *((place, label(score.name, NAME_LIMIT)) for place, score in places)])
-    top = max([s.high or s.value or 0.0 for s in (*scores, *lines)], default=1.0)
     return figure(
         traces, title=title, caller="score_figure", summary=_said(scores, axis, lines),
-        height=ROW * at + 130 + 18 * len(lines), min_width=460, max_width=980,
+        height=ROW * at + 130 + 18 * len(lines), min_width=620, max_width=980,
         margin={"t": 56 + 18 * len(lines), "b": 46, "r": 20}, showlegend=False, shapes=shapes, annotations=notes,
         xaxis={"title": {"text": label(axis, None)}, "range": [0, min(1.02, 1.06 * top)], "fixedrange": True},
         yaxis={"tickvals": [p for p, _ in ticks], "ticktext": [t for _, t in ticks], "range": [at - 0.4, -0.6],
@@ -160,15 +162,16 @@ def recall_by_length_figure(
             hovertemplate="%{customdata}<extra></extra>",
         ))
     return figure(
-        traces, title="Recall by distance", caller="recall_by_length_figure", height=430, min_width=400, max_width=820,
-        summary=f"Share of the gold relations found, in {plural(len(bins), 'class')[:-1]}es of distance, for "
+        traces, title="Recall by distance", caller="recall_by_length_figure", height=340 + _top(len(scores)),
+        min_width=400, max_width=820,
+        summary=f"Share of the gold relations found, at {plural(len(bins), 'distance')}, for "
                 f"{', '.join(family[0].name for family in scores)}.",
-        margin={"t": 50, "b": 40}, legend=_legend(),
+        margin={"t": _top(len(scores)), "b": 40}, legend=_legend(),
         xaxis={"tickvals": list(range(len(bins))), "range": [-0.5, len(bins) - 0.5], "showgrid": False,
                "ticktext": [f"{label(b, None)}<br><span style='color:{MUTED}'>{n:,}</span>"
                             for b, n in zip(bins, counts, strict=True)],
                "title": {"text": "words apart, and how many relations"}, "fixedrange": True},
-        yaxis={"title": {"text": "recall"}, "rangemode": "tozero", "fixedrange": True},
+        yaxis={"title": {"text": "recall"}, "range": [-0.03, 1.03], "fixedrange": True},
         shapes=[{"type": "line", "xref": "x", "yref": "paper", "x0": i + 0.5, "x1": i + 0.5, "y0": 0, "y1": 1,
                  "line": {"color": GRID, "width": 1}} for i in range(len(bins) - 1)],
     )
@@ -222,8 +225,8 @@ def recall_by_relation_figure(
     ticks = [f"{label(name, 20)} <span style='color:{MUTED}'>{count:,}</span>"
              for name, count in zip(relations, counts, strict=True)]
     return figure(
-        traces, title="Recall by relation", caller="recall_by_relation_figure", height=RELATION_ROW * n + 150,
-        min_width=420, max_width=900, margin={"t": 50, "b": 40, "r": 20}, legend=_legend(),
+        traces, title="Recall by relation", caller="recall_by_relation_figure",
+        height=RELATION_ROW * n + 80 + _top(len(scores)), min_width=420, max_width=900, margin={"t": _top(len(scores)), "b": 40, "r": 20}, legend=_legend(),
         summary=f"Share of the gold relations found, for {plural(n, 'relation')}, by "
                 f"{', '.join(family[0].name for family in scores)}.",
         xaxis={"title": {"text": "recall"}, "range": [-0.02, 1.02], "fixedrange": True},
@@ -274,16 +277,18 @@ def layers_figure(lines: Sequence[Sequence[tuple[float, Score]]], *, reference: 
         color = _kind(reference.kind)[1]
         shapes.append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": reference.value, "y1": reference.value,
                        "line": {"color": color, "width": 1.5, "dash": "dot"}, "layer": "below"})
-        notes.append({"xref": "paper", "x": 1, "xanchor": "right", "y": reference.value, "yanchor": "bottom",
+        notes.append({"xref": "paper", "x": 0, "xanchor": "left", "y": reference.value, "yanchor": "bottom",
                       "showarrow": False, "text": label(reference.name, NAME_LIMIT),
                       "font": {"color": color, "size": SMALL}})
     places = sorted({layer for line in lines for layer, _ in line})
     every = max(1, round(len(places) / 16))
     return figure(
-        traces, title="Attachment score by layer", caller="layers_figure", height=430, min_width=400, max_width=820,
+        traces, title="Attachment score by layer", caller="layers_figure", height=340 + _top(len(lines)),
+        min_width=400, max_width=820,
         summary=f"UUAS from layer {places[0]:g} to layer {places[-1]:g} for "
                 f"{', '.join(line[0][1].name for line in lines)}.",
-        margin={"t": 50, "b": 40}, legend=_legend(), showlegend=True, shapes=shapes, annotations=notes,
+        margin={"t": _top(len(lines)), "b": 40}, legend=_legend(), showlegend=True, shapes=shapes,
+        annotations=notes,
         xaxis={"title": {"text": "layer"}, "tickvals": places[::every], "fixedrange": True},
         yaxis={"title": {"text": "UUAS"}, "rangemode": "tozero", "fixedrange": True},
     )
@@ -338,7 +343,7 @@ def _told(score: Score, level: float) -> str:
     return f"<b>{label(score.name, 60)}</b><br>{value}" + (f"<br>{label(score.note, 90)}" if score.note else "")
 
 
-def _lines(lines: Sequence[Score]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _lines(lines: Sequence[Score], top: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Upright lines, each with its name at a height of its own."""
     shapes, notes = [], []
     known = [line for line in lines if line.value is not None]
@@ -348,20 +353,27 @@ def _lines(lines: Sequence[Score]) -> tuple[list[dict[str, Any]], list[dict[str,
         shapes.append({"type": "line", "yref": "paper", "x0": line.value, "x1": line.value, "y0": 0, "y1": 1,
                        "line": {"color": color, "width": 1.5, "dash": "dash" if row == 0 else "dot"},
                        "layer": "below"})
-        notes.append({"x": line.value, "xanchor": "center", "yref": "paper", "y": 1, "yanchor": "bottom",
+        side = "right" if (line.value or 0.0) > top / 2 else "left"  # toward the middle, where there is room
+        notes.append({"x": line.value, "xanchor": side, "yref": "paper", "y": 1, "yanchor": "bottom",
                       "yshift": up, "showarrow": False, "text": f"{label(line.name, NAME_LIMIT)} {line.value:.3f}",
                       "font": {"color": color, "size": SMALL}})
     return shapes, notes
 
 
 def _legend() -> dict[str, Any]:
-    return {"orientation": "h", "yref": "paper", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left",
-            "font": {"size": SMALL}, "itemclick": False, "itemdoubleclick": False}
+    """Above the figure, one name in each line, so that its height is the same on a small screen."""
+    return {"orientation": "v", "yref": "paper", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left",
+            "font": {"size": SMALL}, "itemclick": False, "itemdoubleclick": False, "traceorder": "normal"}
+
+
+def _top(names: int) -> int:
+    """Pixels above a figure with a title and a legend of so many names."""
+    return 50 + LEGEND_ROW * names
 
 
 def _said(scores: Sequence[Score], axis: str, lines: Sequence[Score]) -> str:
     best = max((s for s in scores if s.value is not None), key=lambda s: s.value or 0.0, default=None)
-    said = f"{axis} of {plural(len(scores), 'family')[:-1]}" if len(scores) == 1 else f"{axis} of {len(scores)} families"
+    said = f"{axis} of {len(scores)} {'family' if len(scores) == 1 else 'families'}"
     if best is not None:
         said += f"; the largest is {best.value:.3f}, of {best.name}"
     for line in lines:

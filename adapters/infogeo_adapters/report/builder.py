@@ -90,8 +90,9 @@ def render(analysis: SentenceAnalysis, page_sections: list[Section]) -> str:
     ]
     text = visible(analysis.activations.text.replace("\r\n", "\n"), keep="\n\t")
     return template.render(
+        lead=prose.INFLUENCE_LEAD if analysis.by_influence else prose.LEAD,
         title=f"{shorten(' '.join(text.split()), 60)} · infogeo report", text=text, facts=facts(analysis),
-        lead=prose.INFLUENCE_LEAD if analysis.by_influence else prose.LEAD, notes=analysis.notes, sections=page_sections, version=version,
+        notes=analysis.notes, sections=page_sections, version=version,
         css=Markup(here.joinpath("report.css").read_text(encoding="utf-8")),  # our own file
         figures=Markup(script_json(figures)) if figures else "", nonce=secrets.token_urlsafe(18),
     )

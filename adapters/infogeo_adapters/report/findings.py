@@ -32,14 +32,10 @@ def relations(analysis: SentenceAnalysis) -> list[str]:
     values = analysis.distances.symmetrized().values
     attention = analysis.attention.symmetrized().values
     near, far = pairs[0], pairs[-1]
-    if analysis.by_influence:
-        closest = "The words that move each other most, for how far apart they stand, are "
-        closest += f"{both(analysis, near)} (distance {three_digits(values[near])})"
-    else:
-        closest = f"The closest two words are {both(analysis, near)} (distance {three_digits(values[near])})"
+    measured = "By influence the" if analysis.by_influence else "The"
+    closest = f"{measured} closest two words are {both(analysis, near)} (distance {three_digits(values[near])})"
     if len(pairs) > 1:
-        farthest = ", least" if analysis.by_influence else ", the farthest"
-        closest += f"{farthest} {both(analysis, far)} (distance {three_digits(values[far])})"
+        closest += f", the farthest {both(analysis, far)} (distance {three_digits(values[far])})"
     found = [f"{closest}."]
     strongest = max(pairs, key=lambda p: (attention[p], -p[0], -p[1]))
     if attention[strongest] > 0:
@@ -59,7 +55,8 @@ def overlap(analysis: SentenceAnalysis) -> list[str]:
     if ours == theirs:
         text = f"The {own_graph(analysis)} and the attention graph have {plural(ours, 'edge')} each and share {shared}."
     else:
-        text = f"The {own_graph(analysis)} has {plural(ours, 'edge')}, the attention graph {theirs}; they share {shared}."
+        text = f"The {own_graph(analysis)} has {plural(ours, 'edge')}, the attention graph {theirs}; "
+        text += f"they share {shared}."
     expected = ours * theirs / pairs
     text += (
         f" Two graphs of these sizes with edges drawn at random among the {plural(pairs, 'pair')} of words would share "

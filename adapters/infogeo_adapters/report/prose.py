@@ -8,38 +8,40 @@ LEAD = (
 )
 
 INFLUENCE_LEAD = (
-    "Every word is a probability distribution. Take a word away from the text, and the distributions of the others move "
-    "on the statistical manifold: words that move each other belong together. Beside it, what the model's attention says."
+    "Every word is a probability distribution. Take a word away from the text, and the distributions of the others "
+    "move on the statistical manifold: words that move each other belong together. Beside it, what the model's "
+    "attention says."
 )
 
 INFLUENCE = (
-    "An edge of the influence graph joins two words that move each other: when one is taken away, the distribution of "
-    "the other moves further on the manifold than is usual for words so far apart. It is the first graph on this page "
-    "because on sentences whose syntax is known it finds more of the relations than the best head of attention, above "
-    "all the long ones; docs/word_graphs.md has the numbers, and says of which models."
+    "An edge of the influence graph joins two words that move each other: when one is taken away, the distribution "
+    "of the other moves further on the manifold than is usual for words so far apart. It is the first graph on this "
+    "page because on sentences whose syntax is known its spanning tree finds more of the relations than that of the "
+    "best head of attention, above all the long ones; docs/word_graphs.md has the numbers, and says of which "
+    "models."
 )
 
 INFLUENCE_TWICE = (
-    "This model reads from left to right, and a word cannot be moved by a later one. So the text is given twice in a "
-    "row, and words are read in the second copy, where all others have been seen."
+    "This model reads from left to right, and a word cannot be moved by a later one. So the text is given twice in "
+    "a row, and words are read in the second copy, where all others have been seen."
 )
 
 INFLUENCE_LENGTH = (
-    "A distance in the influence graph is log((1 + w) / w), where w is the exponential of half the evidence: by how many "
-    "deviations two words move each other more than is usual so far apart, less a prior for nearer words. It orders "
-    "pairs of words, and is no metric: the way over a third word may be shorter."
+    "A distance in the influence graph is log((1 + w) / w), where w is the exponential of half the evidence: by how "
+    "many deviations two words move each other more than is usual so far apart, less a prior for nearer words. It "
+    "orders pairs of words, and is no metric: the way over a third word may be shorter."
 )
 
 INFLUENCE_GRAPHS = (
-    "The words stand in reading order and belong to both graphs. Arcs to the left join words that move each other, arcs "
-    "to the right those that attention joins. A thicker arc is a stronger relation, and an edge of both graphs is "
-    "orange on both sides: the more the two agree, the more the picture mirrors itself."
+    "The words stand in reading order and belong to both graphs. Arcs to the left join words that move each other, "
+    "arcs to the right those that attention joins. A thicker arc is a stronger relation, and an edge of both graphs "
+    "is orange on both sides: the more the two agree, the more the picture mirrors itself."
 )
 
 STANDING = (
-    "The Fisher–Rao distances are a second view: how far apart the words' distributions are as they stand, with nothing "
-    "taken away. Each word is a normal around its vector at layer {layer}, all with the covariance of word vectors in a "
-    "background text. The graphs, tables and coefficients on this page are not made from them."
+    "The Fisher–Rao distances are a second view: how far apart the words' distributions are as they stand, with "
+    "nothing taken away. Each word is a normal around its vector at layer {layer}, all with the covariance of word "
+    "vectors in a background text. The graphs, tables and coefficients on this page are not made from them."
 )
 
 GRAPHS = (
@@ -74,14 +76,14 @@ OTHER_CONSTRUCTION = (
 )
 
 INFLUENCE_CONSTRUCTION = (
-    "The influence graph comes from how words move each other. Here they stand still, in the simplest construction, the "
-    "one that can be drawn."
+    "The influence graph comes from how words move each other. Here they stand still, in the simplest construction, "
+    "the one that can be drawn."
 )
 
 INFLUENCE_LAYERS = (
-    "At layer {layer}, that of this page, the distances are those of the influence graph: {construction}. At each other "
-    "layer they are of that layer alone and the edges of its own block, and at layer 0, where no word has seen another, "
-    "there are none."
+    "At layer {layer}, that of this page, the distances are those of the influence graph: {construction}. At each "
+    "other layer they are of that layer alone and the edges of its own block, and at layer 0, where no word has "
+    "seen another, there are none."
 )
 
 AGREEMENT = (

@@ -117,7 +117,7 @@ def sections(analysis: SentenceAnalysis, files: Sequence[Exported], *, units: En
 
 
 def _graphs(analysis: SentenceAnalysis) -> Section:
-    title = "Influence graph, beside attention" if analysis.by_influence else "Word graph from geodesics, beside attention"
+    title = f"{'Influence graph' if analysis.by_influence else 'Word graph from geodesics'}, beside attention"
     if len(analysis.activations.words) < 2:
         return Section("graphs", title, paragraphs=(prose.NEEDS_TWO,))
     pair = graph_pair_figure(
@@ -157,7 +157,7 @@ def _relations(analysis: SentenceAnalysis) -> Section:
         ])
 
     own = "influence" if analysis.by_influence else "geodesic"
-    nearest = "Most influence on each other" if analysis.by_influence else "Closest on the manifold"
+    nearest = "Closest by influence" if analysis.by_influence else "Closest on the manifold"
     n = min(STRONGEST, len(rows))
     by_attention = sorted((r for r in rows if r[6] > 0), key=lambda r: r[7])[:n]
     return Section(

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 
 from infogeo._checks import FloatArray, IntArray
 
-NOTHING_LEFT = 1e-9
-"""Weight on all other tokens below which a head looks at a word alone; above it, rounding of the sum of weights in
-double precision costs at most 1e-7 of what is put out."""
+NOTHING_LEFT = 1e-30
+"""Weight on all other tokens below which a head looks at a word alone: in single precision less is next to zero."""
+LITTLE_LEFT = 1e-3
+"""Weight on all other tokens below which what is left is summed by itself, since a difference would lose its digits."""
 SINK = 1e-3
-"""What rows of attention must lack of one to have a sink; half precision rounds the sum of a row by less."""
+"""What some row of a head must lack of one for the head to have a sink; rounding of the sum of a row lacks less."""
 MOST_NUMBERS = 4_000_000
 """Numbers that are held at a time for the effects on some of the words: 32 MB, a few times over."""
 
@@ -79,17 +80,20 @@ def head_effects(
     used = np.flatnonzero(weights.any(axis=0))
     looks = maps[:, used]
     out = looks @ values
-    sink = 1.0 - looks.sum(axis=-1, keepdims=True)
-    left = looks @ (1.0 - takes).T + np.where(sink > SINK, sink, 0.0)
+    sink = np.maximum(1.0 - looks.sum(axis=-1, keepdims=True), 0.0)
+    left = looks @ (1.0 - takes).T + sink * (maps.sum(axis=-1).min(axis=-1) < 1.0 - SINK)[:, None, None]
     every = left + looks @ takes.T  # one to rounding; what is not looked at then changes nothing at all
     gone: FloatArray = np.zeros((*left.shape, values.shape[-1]))
     for tokens, holds in _columns(takes):
         gone += (looks[:, :, tokens] * holds)[..., None] * values[:, None, tokens]
-    left = np.divide(1.0, left, out=np.zeros_like(left), where=left > NOTHING_LEFT)
+    rest = np.subtract(out[:, :, None], gone, out=gone)
+    h, t, j = np.nonzero(left < LITTLE_LEFT)  # one word at most for each head and token
+    rest[h, t, j] = np.einsum("pk,pkw->pw", looks[h, t] * (1.0 - takes)[j], values[h])
+    inverse = np.divide(1.0, left, out=np.zeros_like(left), where=left > NOTHING_LEFT)
     every = np.divide(1.0, every, out=np.zeros_like(left), where=every > 0)
-    moved = (out[:, :, None] - gone) * left[..., None] - out[:, :, None] * every[..., None]
+    moved = rest * inverse[..., None] - out[:, :, None] * every[..., None]
     heads, _, n, width = moved.shape
-    found = (weights[:, used] @ moved.reshape(heads, len(used), -1)).reshape(heads, -1, n, width)
+    found = (weights[:, used] @ moved.reshape(heads, len(used), n * width)).reshape(heads, len(weights), n, width)
     at = np.arange(n)[wanted]
     found[:, at - at[0], at] = 0.0
     return np.asarray(found)
@@ -159,7 +163,7 @@ class BlockEffects:
 def side_by_side(heads: NDArray[Any]) -> FloatArray:
     """Heads (H, ..., width) as the output projection reads them, (..., H width)."""
     turned = np.moveaxis(heads, 0, -2)
-    return turned.reshape(*turned.shape[:-2], -1)
+    return turned.reshape(*turned.shape[:-2], turned.shape[-2] * turned.shape[-1])
 
 
 def _norms(rows: FloatArray) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from infogeo_adapters.transformers._local_rows import (
 )
 from infogeo_adapters.transformers._local_tangents import Differentiation
 from infogeo_adapters.transformers.arguments import check_capture
-from infogeo_adapters.transformers.capture import capture_background
+from infogeo_adapters.transformers.backgrounds import check_shrinkage, packaged_background, split_sentences
 from infogeo_adapters.transformers.forward import Overflow, prepare_all, run_items
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.stack import Stack, find_stack
@@ -39,11 +38,6 @@ Options = dict[str, str | int | float | bool | None]
 POOLINGS: tuple[Pooling, ...] = ("mean", "first", "last")
 SENTENCES = 100
 """Of the packaged text, for the moves that words make of each other."""
-
-_backgrounds: weakref.WeakKeyDictionary[LanguageModel, dict[tuple[str | None, Pooling], Background]] = (
-    weakref.WeakKeyDictionary()
-)
-"""Of the packaged text, by the hash of the weights."""
 
 _effects: weakref.WeakKeyDictionary[LanguageModel, dict[tuple[object, ...], EffectsBackground]] = (
     weakref.WeakKeyDictionary()
@@ -89,12 +83,13 @@ def make_setup(
     stack = find_stack(model.model)
     start, read = _layers(stack, at, layers)
     how, count = _estimator(direction, estimator, probes)
+    check_shrinkage(shrinkage)
     options: Options = {"moved_at": start, "direction": direction, "estimator": how, "pooling": pooling}
     if how == "hutchinson":
         options["probes"] = count
     known = None
     if states or direction in ("deviation", "covariance"):
-        known = _checked_background(model, stack, background, pooling)
+        known = _checked_background(model, stack, background, pooling, batch_tokens)
     mean = known.mean[start] if direction == "deviation" and known is not None else None
     factor = None
     if direction == "covariance" and known is not None:
@@ -156,17 +151,14 @@ def _estimator(direction: Direction, estimator: Estimator | None, probes: int) -
 
 
 def _checked_background(
-    model: LanguageModel, stack: Stack, background: Background | None, pooling: Pooling
+    model: LanguageModel, stack: Stack, background: Background | None, pooling: Pooling, batch_tokens: int
 ) -> Background:
-    source = model.current_source()
     if background is None:
-        known = _backgrounds.setdefault(model, {})
-        key = (source.content_hash, pooling)
-        if key not in known:
-            known[key] = capture_background(model, pooling=pooling)
-        return known[key]
+        return packaged_background(model, pooling=pooling, batch_tokens=batch_tokens)
     check_background(background)
-    check_same_model("background", background.source, source)
+    check_same_model("background", background.source, model.current_source())
+    if background.pooling != pooling:
+        raise ArgumentError(f"background: found pooling {background.pooling!r}, wanted {pooling!r} as for the words")
     width = int(model.model.config.get_text_config().hidden_size)
     if background.n_layers != stack.depth:
         raise ShapeError(
@@ -224,9 +216,7 @@ def measure_effects(setup: Setup, readings: Sequence[Reading]) -> EffectsBackgro
 
 def packaged_sentences() -> list[str]:
     """The first sentences of the packaged text."""
-    text = " ".join(background_text().split())
-    sentences = [s for s in re.split(r"(?<=[.!?]) (?=[A-Z])", text) if 4 <= len(s.split()) <= 30]
-    return sentences[:SENTENCES]
+    return split_sentences(background_text(), 4, 30)[:SENTENCES]
 
 
 def packaged_effects(setup: Setup) -> EffectsBackground:
@@ -245,12 +235,12 @@ def packaged_effects(setup: Setup) -> EffectsBackground:
 
 
 def checked_effects(setup: Setup, effects: EffectsBackground) -> EffectsBackground:
-    """Effects of a caller's, if they are those of the model.
+    """Effects of a caller's, if they are those of the same moves in the model.
 
     Raises
     ------
     ArgumentError
-        They are something else.
+        They are something else, or of words that moved in another way or were taken away.
     DomainError, ShapeError
         They are of another model.
     """
@@ -260,6 +250,12 @@ def checked_effects(setup: Setup, effects: EffectsBackground) -> EffectsBackgrou
             "texts, at=...)"
         )
     check_same_model("effects", effects.source, setup.model.current_source())
+    wanted = move_name(setup.at, setup.moves.direction)
+    if effects.removal != wanted:
+        raise ArgumentError(
+            f"effects: found those of {effects.removal!r}, wanted {wanted!r}; make them with local_effects and the "
+            "same at= and direction="
+        )
     width = int(setup.model.model.config.get_text_config().hidden_size)
     if effects.dimension != width:
         raise ShapeError(f"effects: found width {effects.dimension}, but {setup.model.name} has width {width}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infogeo.errors import ModelError
+from infogeo.errors import ModelError, TextError
 from infogeo_adapters.transformers.alignment import check_text, encode
 from infogeo_adapters.transformers.forward import Item
 from infogeo_adapters.transformers.loading import LanguageModel
@@ -58,7 +58,7 @@ class EmbeddingAverager(Remover):
                     f"{type(self.model.model).__name__} looks up token embeddings of shape {tuple(output.shape)}, "
                     f"wanted one for each of {tuple(marked.shape)} tokens; take words away in another way than 'mean'"
                 )
-            return torch.where(marked[..., None], self.mean, output)
+            return torch.where(marked[..., None], self.mean.to(output), output)
 
         handle = self.table.register_forward_hook(of_this_thread(replace))
         try:
@@ -75,6 +75,11 @@ class EmbeddingAverager(Remover):
             paragraphs = [p for p in re.split(r"\n\s*\n", check_text(background)) if p.strip()]
             tokens = [encode(self.model.tokenizer, p) for p in paragraphs]
             ids = np.concatenate([t.ids[~t.special] for t in tokens])
+            if not len(ids):
+                raise TextError(
+                    f"background: {self.model.name} finds no token in {background[:40]!r}, so embeddings have no mean "
+                    "there; give a text with words, or leave it away for the mean over the vocabulary"
+                )
         net = self.model.model
         with lock_of(net), evaluating(net):
             parts = [torch.from_numpy(ids[k : k + CHUNK]).to(net.device) for k in range(0, len(ids), CHUNK)]

@@ -197,11 +197,7 @@ def curtain(
         Tokens of this model cannot be hidden, or not in some blocks only.
     """
     hideout = hideout or find_hideout(model, stack)
-    if hideout.way == "mask" and blocks is not None and blocks != frozenset(range(1, stack.depth + 1)):
-        raise ModelError(
-            f"{type(model).__name__} makes its attention masks inside its blocks, so words can be hidden in all blocks "
-            "or in none; leave blocks= away"
-        )
+    check_blocks(model, stack, hideout, blocks)
     made = Curtain(model, stack, hideout, blocks)
     if hideout.way == "function":
         _register()
@@ -213,6 +209,15 @@ def curtain(
             yield made
         finally:
             _curtains().remove(made)
+
+
+def check_blocks(model: PreTrainedModel, stack: Stack, hideout: Hideout, blocks: frozenset[int] | None) -> None:
+    """Raise a ModelError if tokens of this model can be hidden in all blocks only, and some are wanted."""
+    if hideout.way == "mask" and blocks is not None and blocks != frozenset(range(1, stack.depth + 1)):
+        raise ModelError(
+            f"{type(model).__name__} makes its attention masks inside its blocks, so words can be hidden in all blocks "
+            "or in none; leave blocks= away"
+        )
 
 
 # The attention functions

@@ -15,12 +15,12 @@ from infogeo.activations import resolve_layer
 from infogeo.errors import ArgumentError
 from infogeo.influence import Influence, WordEffects, influence_matrix
 from infogeo.results import Source
-from infogeo_adapters.transformers._removal_rows import Readings, run_readings
+from infogeo_adapters.transformers._removal_rows import Measure, Readings, States, run_readings
 from infogeo_adapters.transformers.arguments import check_capture, several_texts, words_of_each
 from infogeo_adapters.transformers.echo import Reading, find_reading, prepare_reading
 from infogeo_adapters.transformers.forward import Item, Overflow, noted_source, of_text
 from infogeo_adapters.transformers.loading import LanguageModel
-from infogeo_adapters.transformers.removal import Removal, find_removal
+from infogeo_adapters.transformers.removal import Removal, Remover, find_removal
 from infogeo_adapters.transformers.stack import Stack, find_stack
 
 Layers = SupportsIndex | Iterable[SupportsIndex] | None
@@ -41,18 +41,20 @@ class RemovalJob:
     source: Source
     progress: Progress | None
     reading: Reading
+    remover: Remover
 
     @property
     def causal(self) -> bool:
         """Whether no word's state depends on a later word; in a text that is given twice it does."""
         return self.stack.causal and self.reading == "once"
 
-    def run(self, pooling: Callable[[Item], FloatArray]) -> Iterator[tuple[int, Readings]]:
-        """Readings of each text, pooled into what the function says."""
-        remover = self.removal.ready(self.model, self.stack, self.seed)
+    def run(
+        self, pooling: Callable[[Item], FloatArray], measure: Measure | None = None
+    ) -> Iterator[tuple[int, Readings]]:
+        """Readings of each text, pooled into what the function says, or what is measured of them."""
         return run_readings(
-            self.model, self.stack, self.items, [pooling(item) for item in self.items], remover, layers=self.layers,
-            batch_tokens=self.batch_tokens, progress=self.progress,
+            self.model, self.stack, self.items, [pooling(item) for item in self.items], self.remover,
+            layers=self.layers, batch_tokens=self.batch_tokens, progress=self.progress, measure=measure,
         )
 
     def source_of(self, item: Item) -> Source:
@@ -61,16 +63,16 @@ class RemovalJob:
             **item.options
         )
 
-    def effects(self, readings: Readings) -> WordEffects:
-        """The result for one text."""
+    def effects(self, readings: Readings, removed: IntArray, without: States) -> WordEffects:
+        """The result for one text, of all or some of its readings."""
         item = readings.item
         return WordEffects(
-            words=_words(item), whole=readings.whole, without=readings.without, removed=readings.removed,
-            layers=self.layers, removal=self.removal.name, causal=self.causal, source=self.source_of(item),
+            words=_words(item), whole=readings.whole, without=without, removed=removed, layers=self.layers,
+            removal=self.removal.name, causal=self.causal, source=self.source_of(item),
         )
 
     def influence(
-        self, item: Item, moved: FloatArray, removed: IntArray, distribution: str, **options: Any
+        self, item: Item, moved: States, removed: IntArray, distribution: str, **options: Any
     ) -> Influence:
         """The result for one text, of distances (R, m, n)."""
         return Influence(
@@ -88,9 +90,7 @@ def prepare_job(
     check_capture(model, overflow, batch_tokens)
     check_progress(progress)
     way = find_removal(removal, blocks)
-    seed = rng if isinstance(rng, int) and not isinstance(rng, bool) and rng >= 0 else None
-    if seed is None:
-        seed = int(random_generator(rng).integers(2**31))
+    seed = _seed(rng)
     several = several_texts(texts)
     one = len(several) == 1
     how = find_reading(model, reading)
@@ -99,17 +99,28 @@ def prepare_job(
         with of_text(None if one else number):
             items.append(prepare_reading(model, given, split, overflow, how))
     stack = find_stack(model.model)
+    chosen = _resolved(layers, stack.depth)
     return RemovalJob(
-        model=model, stack=stack, items=items, removal=way, layers=_resolved(layers, stack.depth),
-        batch_tokens=batch_tokens, seed=seed, progress=progress, reading=how,
+        model=model, stack=stack, items=items, removal=way, layers=chosen, batch_tokens=batch_tokens, seed=seed,
+        progress=progress, reading=how, remover=way.ready(model, stack, seed),
         source=replace(noted_source(model, stack), seed=seed).with_options(removal=way.name, **way.options()),
     )
+
+
+def _seed(rng: Any) -> int:
+    """The number itself, or one drawn."""
+    if isinstance(rng, int | np.integer) and not isinstance(rng, bool) and rng >= 0:
+        return int(rng)
+    return int(random_generator(rng).integers(2**31))
 
 
 def _resolved(layers: Layers, depth: int) -> tuple[int, ...]:
     if layers is None:
         return tuple(range(depth + 1))
-    given = [layers] if isinstance(layers, SupportsIndex) or not isinstance(layers, Iterable) else list(layers)
+    try:
+        given: list[Any] = [layers] if isinstance(layers, str) else list(layers)  # type: ignore[arg-type]
+    except TypeError:
+        given = [layers]
     found = tuple(dict.fromkeys(resolve_layer(layer, depth, "model") for layer in given))
     if not found:
         raise ArgumentError("layers: found none, wanted at least one; leave layers= away for all")

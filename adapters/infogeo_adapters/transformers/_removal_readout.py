@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from infogeo._checks import FloatArray
 from infogeo.errors import ModelError
-from infogeo_adapters.transformers._removal_rows import Readings
+from infogeo_adapters.transformers._removal_rows import States
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.readout import MEMORY, Projection, ReadOut, find_readout
 
@@ -32,24 +33,37 @@ def prediction_readout(model: LanguageModel) -> ReadOut:
     return find_readout(model)
 
 
-def moved_predictions(readout: ReadOut, readings: Readings) -> FloatArray:
-    """Fisher-Rao distances (R, m, U) of the categorical distributions at each token, from 0 to pi.
+def moved_predictions(readout: ReadOut, whole: States, without: States, *, memory: float = MEMORY) -> FloatArray:
+    """Fisher-Rao distances (R, k, U) of the categorical distributions at each token, from 0 to pi.
 
-    The readings of a layer are read out a few at a time, and no logits are kept.
+    Parameters
+    ----------
+    readout : ReadOut
+    whole : array, shape (R, U, d)
+        States of the tokens in the whole text.
+    without : array, shape (R, k, U, d)
+        The same in k readings; where they are NaN, so is the distance.
+    memory : float
+        Bytes that the probabilities of one chunk of tokens and readings, and their work space, may take.
     """
     import torch
 
-    layers, count, units, _ = readings.without.shape
+    layers, count, units, _ = without.shape
     found = np.empty((layers, count, units))
+    if not found.size:
+        return found
     with readout.session() as project:
-        for r in range(layers):
-            whole = _roots(project, torch.tensor(readings.whole[r]))
-            size = max(1, int(MEMORY // (32 * whole.numel())))
+        vocabulary = project(torch.tensor(whole[0, :1])).shape[-1]
+        room = max(1, int(memory // (32 * vocabulary)))
+        size = max(1, room // units)
+        for r, first in product(range(layers), range(0, units, room)):
+            mine = slice(first, first + room)
+            here = _roots(project, torch.tensor(whole[r, mine]))
             for start in range(0, count, size):
-                states = torch.tensor(readings.without[r, start : start + size])
-                roots = _roots(project, states.flatten(0, 1)).view(len(states), *whole.shape)
-                half = (roots - whole).square_().sum(dim=-1).sqrt_() / 2
-                found[r, start : start + size] = (4 * half.clamp(max=0.5**0.5).asin()).cpu().numpy()
+                states = torch.tensor(without[r, start : start + size, mine])
+                roots = _roots(project, states.flatten(0, 1)).view(len(states), *here.shape)
+                half = (roots - here).square_().sum(dim=-1).sqrt_() / 2
+                found[r, start : start + size, mine] = (4 * half.clamp(max=0.5**0.5).asin()).cpu().numpy()
     return found
 
 

@@ -5,38 +5,46 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infogeo._checks import FloatArray, IntArray
-from infogeo.errors import DomainError, ModelError
+from infogeo.errors import ArgumentError, DomainError, ModelError
 from infogeo_adapters.transformers.forward import Item, as_numpy
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.locks import lock_of
 from infogeo_adapters.transformers.removal import Mark, Remover, Row
-from infogeo_adapters.transformers.stack import Stack, evaluating, of_this_thread, run_model, runner
+from infogeo_adapters.transformers.stack import Stack, embedding_rows, evaluating, of_this_thread, run_model, runner
 
 if TYPE_CHECKING:
     import torch
 
 States = NDArray[np.floating[Any]]
+Measure = Callable[["Readings", IntArray, States], FloatArray]
+"""From a text of which the whole has been read, the words (k,) that readings are without, and their states (R, k, U, d)
+to (R, k, ...)."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Readings:
-    """A text with all its readings; the arrays are filled batch by batch."""
+    """A text with all its readings; the arrays are filled batch by batch.
+
+    With a ``measure`` no states are kept but those of the whole text: what is measured of the others takes their place.
+    """
 
     item: Item
     pooling: FloatArray
     """(U, T) weights that turn token states into those of the units, words or single tokens."""
     rows: list[Row]
     """The whole text first."""
+    measure: Measure | None = None
     whole: States = field(default_factory=lambda: np.empty(0))
     """(R, U, d)"""
     without: States = field(default_factory=lambda: np.empty(0))
-    """(R, m, U, d), NaN where a unit is not read."""
+    """(R, m, U, d), NaN where a unit is not read; or what is measured of it."""
     left: int = 0
     """Rows that have not been run."""
 
@@ -45,49 +53,75 @@ class Readings:
         """(m,) the word that each reading is without."""
         return np.array([row.word for row in self.rows[1:]], dtype=np.int64)
 
-    def put(self, layer: int, n_layers: int, row: int, states: States) -> None:
-        """The states of one row at one layer."""
-        if not self.whole.size:
-            shape = states.shape
-            self.whole = np.empty((n_layers, *shape), dtype=states.dtype)
-            self.without = np.empty((n_layers, len(self.rows) - 1, *shape), dtype=states.dtype)
-        kept = self.rows[row].kept
-        if kept is not None:
-            lost = self.pooling[:, kept].sum(axis=1) < 0.5
-            states = np.where(lost[:, None], np.nan, states).astype(states.dtype)
-        if row:
-            self.without[layer, row - 1] = states
-        else:
-            self.whole[layer] = states
-
-    def close(self) -> None:
-        """All rows have been run; where no token was left to run, nothing was read."""
-        for row, one in enumerate(self.rows):
-            if not len(one.ids):
-                self.without[:, row - 1] = np.nan
+    def put(self, rows: Sequence[int], states: States) -> None:
+        """The states (R, k, U, d) of some rows, the whole text before all others; where no token is left, NaN."""
+        if not rows[0]:
+            self.whole, rows, states = states[:, 0].copy(), rows[1:], states[:, 1:]
+        for k, row in enumerate(rows):
+            kept = self.rows[row].kept
+            if kept is not None:
+                states[:, k, self.pooling[:, kept].sum(axis=1) < 0.5] = np.nan
+        removed = np.array([self.rows[row].word for row in rows], dtype=np.int64)
+        found = states if self.measure is None else self.measure(self, removed, states)
+        if not self.without.size:
+            self.without = np.full((len(found), len(self.rows) - 1, *found.shape[2:]), np.nan, dtype=found.dtype)
+        self.without[:, [row - 1 for row in rows]] = found
 
 
-def readings_of(item: Item, pooling: FloatArray, remover: Remover) -> Readings:
-    """The text as it is, and without each of its words in turn."""
+def readings_of(
+    item: Item, pooling: FloatArray, remover: Remover, *, vocabulary: int, measure: Measure | None = None
+) -> Readings:
+    """The text as it is, and without each of its words in turn.
+
+    Raises
+    ------
+    ArgumentError
+        A way of the caller's own reads something else than a text of this model without this word.
+    """
     rows = [Row(word=-1, ids=item.tokens.ids, types=item.tokens.types)]
     for word in range(len(item.spans)):
-        rows += remover.rows(item, word)
-    return Readings(item=item, pooling=pooling, rows=rows, left=sum(len(row.ids) > 0 for row in rows))
+        found = remover.rows(item, word)
+        if not found or not all(_fits(row, item, word, vocabulary) for row in found):
+            raise ArgumentError(
+                f"removal: {type(remover).__name__} gives for word {word} no row of that word, with a type (and mark) "
+                f"for each of its tokens, token numbers below {vocabulary}, and as many tokens as the text or those in "
+                "``kept``, in order"
+            )
+        rows += found
+    return Readings(
+        item=item, pooling=pooling, rows=rows, measure=measure, left=sum(len(row.ids) > 0 for row in rows)
+    )
+
+
+def _fits(row: Row, item: Item, word: int, vocabulary: int) -> bool:
+    """Whether a row can be run, and its tokens be told to words."""
+    tokens = len(item.tokens.ids)
+    if row.kept is not None:
+        kept = np.asarray(row.kept)
+        if kept.ndim != 1 or not (np.diff(kept, prepend=-1, append=tokens) > 0).all():
+            return False
+        tokens = len(kept)
+    given = [np.asarray(a) for a in (row.ids, row.types, row.marked) if a is not None]
+    if row.word != word or given[0].dtype.kind not in "iu" or any(a.shape != (tokens,) for a in given):
+        return False
+    return not tokens or (int(row.ids.min()) >= 0 and int(row.ids.max()) < vocabulary)
 
 
 def run_readings(
     model: LanguageModel, stack: Stack, texts: Sequence[Item], poolings: Sequence[FloatArray], remover: Remover, *,
     layers: Sequence[int], batch_tokens: int, progress: Callable[[int, int], object] | None = None,
+    measure: Measure | None = None,
 ) -> Iterator[tuple[int, Readings]]:
     """Each text with its readings as soon as all of them have been run, shortest texts first."""
+    vocabulary = embedding_rows(model.model)
     order = sorted(range(len(texts)), key=lambda k: len(texts[k].tokens.ids))
     waiting: list[tuple[int, Readings, int]] = []
     done = 0
     for last, k in enumerate(order, start=1):
-        readings = readings_of(texts[k], poolings[k], remover)
+        readings = readings_of(texts[k], poolings[k], remover, vocabulary=vocabulary, measure=measure)
         waiting += sorted(
             ((k, readings, r) for r, row in enumerate(readings.rows) if len(row.ids)),
-            key=lambda entry: len(entry[1].rows[entry[2]].ids),
+            key=lambda entry: (entry[2] > 0, len(entry[1].rows[entry[2]].ids)),
         )
         while waiting:
             size = _fitting(waiting, batch_tokens, exact=stack.pads_exactly)
@@ -99,7 +133,6 @@ def run_readings(
                 one.left -= 1
                 if not one.left:
                     done += 1
-                    one.close()
                     if progress is not None:
                         progress(done, len(texts))
                     yield number, one
@@ -150,8 +183,12 @@ def _run(
                 f"states: layer {layers[r_layer]} holds NaN or infinity; the model's weights or its number format "
                 "(float16 overflows in some models) are at fault, load it with dtype float32"
             )
-        for b, (_, readings, r) in enumerate(batch):
-            readings.put(r_layer, len(layers), r, states[b, : len(readings.pooling)])
+    for _, entries in groupby(enumerate(batch), key=lambda entry: entry[1][0]):
+        mine = list(entries)
+        readings, places = mine[0][1][1], [b for b, _ in mine]
+        readings.put(
+            [r for _, (_, _, r) in mine], np.stack([states[places, : len(readings.pooling)] for states in pooled])
+        )
 
 
 def _pooled_pass(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infogeo._checks import FloatArray, IntArray
-from infogeo.errors import ModelError
+from infogeo.errors import DomainError, ModelError
 from infogeo_adapters.transformers.forward import Item, as_numpy
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.locks import lock_of
@@ -40,24 +40,29 @@ class Resampler(Remover):
         places = np.flatnonzero(tokens_of(item, word))
         digest = hashlib.sha256(item.text.encode("utf-8", "surrogatepass")).digest()
         rng = np.random.default_rng([self.seed, word, *np.frombuffer(digest[:16], dtype=np.uint32).tolist()])
-        drawn = self._causal(item, places, rng) if self.mask is None else self._masked(item, self.mask, places, rng)
-        return [Row(word=word, ids=ids, types=item.tokens.types) for ids in drawn]
+        once, again = _copies(item, places)
+        rows = np.repeat(item.tokens.ids[None], self.samples, axis=0)
+        if self.mask is None:
+            self._draw_causal(rows, once, rng)
+        else:
+            self._draw_masked(rows, once, item.tokens.types, self.mask, places, rng)
+        if len(again):
+            rows[:, again] = rows[:, once]
+        return [Row(word=word, ids=ids, types=item.tokens.types) for ids in rows]
 
-    def _masked(self, item: Item, mask: int, places: IntArray, rng: np.random.Generator) -> IntArray:
-        """(samples, T) with all tokens of the word drawn from one prediction of them."""
-        ids = item.tokens.ids.copy()
+    def _draw_masked(
+        self, rows: IntArray, once: IntArray, types: IntArray, mask: int, places: IntArray, rng: np.random.Generator
+    ) -> None:
+        """Draw all tokens of the word in rows (samples, T), from one prediction of them."""
+        ids = rows[0].copy()
         ids[places] = mask
-        probabilities = self._predicted([ids], places, item.tokens.types)[0]
-        rows = np.repeat(item.tokens.ids[None], self.samples, axis=0)
-        for place, p in zip(places, probabilities, strict=True):
+        for place, p in zip(once, self._predicted([ids], once, types)[0], strict=True):
             rows[:, place] = rng.choice(self.allowed, size=self.samples, p=p)
-        return rows
 
-    def _causal(self, item: Item, places: IntArray, rng: np.random.Generator) -> IntArray:
-        """(samples, T) with the tokens of the word drawn one after the other."""
-        rows = np.repeat(item.tokens.ids[None], self.samples, axis=0)
+    def _draw_causal(self, rows: IntArray, once: IntArray, rng: np.random.Generator) -> None:
+        """Draw the tokens of the word in rows (samples, T), one after the other."""
         first = self.model.tokenizer.bos_token_id
-        for place in places.tolist():
+        for place in once.tolist():
             before = rows[:, :place]
             if not place:
                 if first is None:
@@ -71,7 +76,6 @@ class Resampler(Remover):
             types = np.zeros(distinct.shape[1], dtype=np.int64)
             probabilities = self._predicted(list(distinct), ends, types)[:, 0]
             rows[:, place] = [rng.choice(self.allowed, p=probabilities[k]) for k in which.reshape(-1)]
-        return rows
 
     def _predicted(self, texts: Sequence[IntArray], places: IntArray, types: IntArray) -> FloatArray:
         """(texts, places, allowed) probabilities of the tokens that may be drawn."""
@@ -89,5 +93,21 @@ class Resampler(Remover):
                 logits = run_model(net, ids, torch.ones_like(ids), **more).logits
                 found.append(as_numpy(logits[:, torch.from_numpy(places).to(net.device)]))
         chosen: NDArray[Any] = np.concatenate(found)[..., self.allowed].astype(np.float64)
-        weights = np.exp(chosen - chosen.max(axis=-1, keepdims=True))
+        best = chosen.max(axis=-1, keepdims=True)
+        if not np.isfinite(best).all():
+            raise DomainError(
+                f"{self.model.name} predicts NaN or infinity, so nothing can be drawn; the weights or the number "
+                "format are at fault, load it with dtype float32"
+            )
+        weights = np.exp(chosen - best)
         return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def _copies(item: Item, places: IntArray) -> tuple[IntArray, IntArray]:
+    """Places of a word at which tokens are drawn, and those in a second copy of the text at which they are repeated."""
+    if item.read is None:
+        return places, places[:0]
+    second = item.read[places]
+    if 2 * second.sum() != len(places):
+        return places, places[:0]
+    return places[~second], places[second]

@@ -119,7 +119,7 @@ def measure_edge_influence(
     ArgumentError
         An argument has no such value.
     DomainError
-        A head puts out the same whatever it looks at, so that its effects have no covariance.
+        States are NaN or infinite, or ``shrinkage`` leaves a covariance that cannot be inverted.
 
     See Also
     --------
@@ -199,8 +199,12 @@ class EdgeMeter:
 
 def _inverse_roots(background: EffectsBackground, shrinkage: float | ShrinkageRule) -> FloatArray:
     r"""Of each layer :math:`F = L^{-\top}` with :math:`\Sigma = L L^\top`, so that rows times F are white."""
-    shrunk = [background.shrunk_covariance(layer, shrinkage=shrinkage)[0] for layer in background.layers]
-    return np.asarray(np.swapaxes(np.linalg.inv(whitening_factors(shrunk)), 1, 2))
+    found = np.zeros_like(background.covariance)
+    for r, layer in enumerate(background.layers):
+        if background.covariance[r].any():  # a head that moves nothing, such as one that was pruned, keeps zero
+            shrunk, _ = background.shrunk_covariance(layer, shrinkage=shrinkage)
+            found[r] = np.linalg.inv(whitening_factors(shrunk[None])[0]).T
+    return found
 
 
 _kept: weakref.WeakKeyDictionary[LanguageModel, dict[Hashable, Any]] = weakref.WeakKeyDictionary()

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import weakref
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 
-from infogeo._checks import check_count
+from infogeo._checks import FloatArray, IntArray
 from infogeo.background import Background, ShrinkageRule, check_same_model, ledoit_wolf
-from infogeo.errors import ArgumentError, ModelError
+from infogeo.errors import ArgumentError
 from infogeo.influence import (
-    EffectMoments,
     EffectsBackground,
     Influence,
     Manifold,
@@ -24,9 +19,6 @@ from infogeo.influence import (
     whitened_lengths,
     whitening_factors,
 )
-from infogeo.results import Source
-from infogeo_adapters.models import background_text
-from infogeo_adapters.progress import progress_bar
 from infogeo_adapters.transformers._removal_job import (
     Layers,
     Progress,
@@ -36,23 +28,21 @@ from infogeo_adapters.transformers._removal_job import (
     units,
     word_pooling,
 )
-from infogeo_adapters.transformers.alignment import Words, check_text
-from infogeo_adapters.transformers.arguments import check_model, several_texts
-from infogeo_adapters.transformers.capture import capture_background
+from infogeo_adapters.transformers._removal_rows import Readings, States
+from infogeo_adapters.transformers.alignment import Words
+from infogeo_adapters.transformers.arguments import check_model
+from infogeo_adapters.transformers.backgrounds import background_sentences as background_sentences
+from infogeo_adapters.transformers.backgrounds import check_shrinkage, layers_after_blocks, packaged_background
+from infogeo_adapters.transformers.backgrounds import effects_background as effects_background
 from infogeo_adapters.transformers.echo import Reading
 from infogeo_adapters.transformers.forward import Overflow
 from infogeo_adapters.transformers.loading import LanguageModel
-from infogeo_adapters.transformers.removal import Removal, find_removal
-from infogeo_adapters.transformers.stack import find_stack
+from infogeo_adapters.transformers.removal import Removal
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
 Distribution = Literal["states", "effects", "readout"]
-
-FEWEST_WORDS, MOST_WORDS = 5, 30
-"""Sentences of the background text with so many words are taken."""
-
 
 @overload
 def word_effects(  # type: ignore[overload-overlap]  # a str is a sequence of str, but one text
@@ -177,7 +167,7 @@ def stream_word_effects(
     [(1, ('Dogs', 'ran', '.')), (0, ('The', 'cat', 'sat', 'on', 'the', 'mat', '.'))]
     """
     job = prepare_job(model, texts, words, removal, layers, blocks, overflow, batch_tokens, rng, progress, reading)
-    return ((k, job.effects(readings)) for k, readings in job.run(word_pooling))
+    return ((k, job.effects(readings, readings.removed, readings.without)) for k, readings in job.run(word_pooling))
 
 
 @overload
@@ -256,7 +246,13 @@ def measure_influence(
     Raises
     ------
     TextError, ModelError, ArgumentError, DomainError
-        As :func:`word_effects`; also if the background is of another model, layer or removal, or there is no head.
+        As :func:`word_effects`; also if the background is of another model, layer, removal or pooling, or of other
+        settings of the removal, or there is no head.
+
+    Notes
+    -----
+    The states of a batch are measured when it has run and not kept, so that memory is bounded by ``batch_tokens`` and,
+    for a text longer than that, by its length; :func:`word_effects` keeps the states of all readings.
 
     Examples
     --------
@@ -267,11 +263,14 @@ def measure_influence(
     """
     if distribution not in get_args(Distribution):
         raise ArgumentError(f"distribution {distribution!r} does not exist; choose 'states', 'effects' or 'readout'")
+    normal_lengths(0.0, manifold)  # what does not exist is refused before anything is run
+    check_shrinkage(shrinkage)
     check_model(model)
     one = isinstance(text, str)
     job = prepare_job(
         model, [text] if one else text, [words] if one and not callable(words) else words, removal,
-        _after_blocks(model) if layers is None else layers, blocks, overflow, batch_tokens, rng, progress, reading,
+        layers_after_blocks(model) if layers is None else layers, blocks, overflow, batch_tokens, rng, progress,
+        reading,
     )
     if distribution == "readout":
         if background is not None:
@@ -282,110 +281,12 @@ def measure_influence(
     return found[0] if one else [found[k] for k in range(len(found))]
 
 
-_backgrounds: weakref.WeakKeyDictionary[LanguageModel, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
-"""What was estimated from the packaged text, by removal and weights."""
-
-
-def effects_background(
-    model: LanguageModel, text: str | Sequence[str] | None = None, *, removal: str | Removal = "hide",
-    blocks: Iterable[int] | None = None, sentences: int = 60, batch_tokens: int = 4096, rng: int = 0,
-    reading: Reading = "once",
-) -> EffectsBackground:
-    """Covariance, at every layer, of the changes that taking words away makes in the other words of a background text.
-
-    Each pair of a word taken away and another word gives one effect, a vector; in a causal model only later words
-    count, since earlier ones cannot move. Kept for the model's lifetime when it is of the packaged text.
-
-    Parameters
-    ----------
-    model : LanguageModel
-    text : str or sequence of str, optional
-        By default sentences of 5 to 30 words from the sample that ships with infogeo, which
-        :func:`capture_background` uses too. A sequence is taken as the sentences themselves.
-    removal, blocks, batch_tokens, reading : optional
-        As in :func:`word_effects`.
-    sentences : int
-        How many sentences of a text are used, spread evenly over it; all if it has fewer.
-    rng : int
-        Seed of ``removal="resample"``.
-
-    Returns
-    -------
-    EffectsBackground
-        Of the layers 1 to L.
-
-    Raises
-    ------
-    TextError
-        The text is empty, or has no sentence of 5 to 30 words.
-    ModelError, ArgumentError
-        As :func:`word_effects`.
-
-    Examples
-    --------
-    >>> from infogeo_adapters import load_model
-    >>> effects_background(load_model(), ["The cat sat on the mat.", "The dogs ran home again."]).n_effects
-    36
-    """
-    check_model(model)
-    count = check_count("sentences", sentences, 1)
-    way = find_removal(removal, blocks)
-    key = ("effects", way, count, rng, reading, model.current_source().content_hash)
-    kept = _backgrounds.setdefault(model, {})
-    if text is None and key in kept:
-        found: EffectsBackground = kept[key]
-        return found
-    chosen = background_sentences(background_text() if text is None else text, count)
-    layers = _after_blocks(model)
-    moments = EffectMoments(layers)
-    texts = hashlib.sha256()
-    for one in chosen:
-        texts.update(one.encode("utf-8", "surrogatepass") + b"\x00")
-    source: Source | None = None
-    with progress_bar("effects of the background", unit="texts") as show:
-        stream = stream_word_effects(
-            model, chosen, removal=way, layers=layers, overflow="truncate", batch_tokens=batch_tokens, rng=rng,
-            progress=show, reading=reading,
-        )
-        for _, effects in stream:
-            moments.add(effects.effects())
-            source = effects.source
-    if source is None:
-        raise ModelError("the background gave no effects")
-    options = {**source.options, "background": "packaged" if text is None else "given", "sentences": len(chosen)}
-    made = moments.background(
-        removal=way.name, source=replace(source, text_hash=texts.hexdigest(), options=options)
-    )
-    if text is None:
-        kept[key] = made
-    return made
-
-
-def _after_blocks(model: LanguageModel) -> tuple[int, ...]:
-    """The layers after the blocks."""
-    return tuple(range(1, find_stack(model.model).depth + 1))
-
-
-def background_sentences(text: str | Sequence[str], count: int) -> list[str]:
-    """Sentences of a text, so many of them, spread evenly; those given are all taken."""
-    if not isinstance(text, str):
-        return [check_text(t) for t in several_texts(text)]
-    paragraphs = re.split(r"\n\s*\n", check_text(text))
-    pieces = [" ".join(s.split()) for p in paragraphs for s in re.split(r"(?<=[.!?])[\"')\u201d]*\s+", p)]
-    fitting = [s for s in pieces if FEWEST_WORDS <= len(s.split()) <= MOST_WORDS]
-    if not fitting:
-        fitting = [check_text(text)]
-    places = np.unique(np.linspace(0, len(fitting) - 1, min(count, len(fitting))).round().astype(int))
-    return [fitting[k] for k in places]
-
-
 # How far distributions move
 
 
 def _by_normals(
     job: RemovalJob, distribution: str, background: Any, shrinkage: float | ShrinkageRule, manifold: Manifold
 ) -> Iterator[tuple[int, Influence]]:
-    normal_lengths(0.0, manifold)  # a manifold that does not exist is refused before anything is run
     known = _checked_background(job, distribution, background)
     shrunk = [known.shrunk_covariance(layer, shrinkage=shrinkage) for layer in job.layers]
     factors = whitening_factors([covariance for covariance, _ in shrunk])
@@ -394,24 +295,27 @@ def _by_normals(
         "shrinkage": ",".join(f"{intensity:.6g}" for _, intensity in shrunk),
         "shrinkage_rule": getattr(shrinkage, "__name__", repr(shrinkage)) if callable(shrinkage) else "fixed",
     }
-    for k, readings in job.run(word_pooling):
-        moved = normal_lengths(whitened_lengths(readings.without - readings.whole[:, None], factors), manifold)
-        yield k, job.influence(readings.item, moved, readings.removed, distribution, **options)
+
+    def measure(readings: Readings, removed: IntArray, without: States) -> FloatArray:
+        return normal_lengths(whitened_lengths(without - readings.whole[:, None], factors), manifold)
+
+    for k, readings in job.run(word_pooling, measure):
+        yield k, job.influence(readings.item, readings.without, readings.removed, distribution, **options)
 
 
 def _checked_background(job: RemovalJob, distribution: str, background: Any) -> Background | EffectsBackground:
     wanted: Any = Background if distribution == "states" else EffectsBackground
+    if background is None and wanted is Background:
+        return packaged_background(job.model, batch_tokens=job.batch_tokens)
     if background is None:
-        if distribution == "effects":
-            return effects_background(
-                job.model, removal=job.removal, batch_tokens=job.batch_tokens, rng=job.seed, reading=job.reading
+        if 0 in job.layers:
+            raise ArgumentError(
+                f"layers: found 0, wanted layers 1 to {job.stack.depth}; the background of effects is of the layers "
+                "after blocks"
             )
-        kept = _backgrounds.setdefault(job.model, {})
-        key = ("states", job.model.current_source().content_hash)
-        if key not in kept:
-            kept[key] = capture_background(job.model)
-        found: Background = kept[key]
-        return found
+        return effects_background(
+            job.model, removal=job.removal, batch_tokens=job.batch_tokens, rng=job.seed, reading=job.reading
+        )
     if not isinstance(background, wanted):
         maker = "capture_background(model, text)" if wanted is Background else "effects_background(model, text)"
         raise ArgumentError(
@@ -420,22 +324,41 @@ def _checked_background(job: RemovalJob, distribution: str, background: Any) -> 
         )
     given: Background | EffectsBackground = background
     check_same_model("background", given.source, job.source)
-    if isinstance(background, EffectsBackground) and background.removal != job.removal.name:
+    if isinstance(given, Background):
+        if given.pooling != "mean":
+            raise ArgumentError(f"background: found pooling {given.pooling!r}, wanted 'mean' as for the words")
+        return given
+    if given.removal != job.removal.name:
         raise ArgumentError(
-            f"background: found effects of removal {background.removal!r}, wanted those of {job.removal.name!r}"
+            f"background: found effects of removal {given.removal!r}, wanted those of {job.removal.name!r}"
+        )
+    made, now = (_settings(o) for o in (given.source.options, {**job.source.options, "reading": job.reading}))
+    if "removal" in given.source.options and made != now:
+        raise ArgumentError(
+            f"background: found effects of words taken away with {made}, wanted {now}; make one with "
+            "effects_background and the same removal, blocks and reading"
         )
     return given
+
+
+def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides how effects are spread, of the options of a source; more samples are the same distribution."""
+    chosen = {k: v for k, v in options.items() if k.startswith("removal_") and k != "removal_samples"}
+    return {**chosen, "reading": options.get("reading", "once")}
 
 
 def _by_readout(job: RemovalJob) -> Iterator[tuple[int, Influence]]:
     from infogeo_adapters.transformers._removal_readout import moved_predictions, prediction_readout
 
     readout = prediction_readout(job.model)
-    for k, readings in job.run(token_pooling):
-        item = readings.item
-        moved = moved_predictions(readout, readings)
-        weights = word_pooling(item)[:, units(item)]
+
+    def measure(readings: Readings, removed: IntArray, without: States) -> FloatArray:
+        moved = moved_predictions(readout, readings.whole, without)
+        owns = word_pooling(readings.item)[:, units(readings.item)] > 0
+        return np.stack([moved[..., own].mean(axis=-1) for own in owns], axis=-1)
+
+    for k, readings in job.run(token_pooling, measure):
         yield k, job.influence(
-            item, moved @ weights.T, readings.removed, "readout", readout=",".join(readout.path),
+            readings.item, readings.without, readings.removed, "readout", readout=",".join(readout.path),
             predicts=readout.predicts,
         )

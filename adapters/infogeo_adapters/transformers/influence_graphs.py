@@ -59,7 +59,8 @@ def influence_affinity(
 
     of the evidence :math:`e_{ij}` (:func:`infogeo.relation_evidence`): by how much the two move each
     other more than words of other texts do that stand as far apart, with a prior for nearer words. With the others it
-    is the geometric mean over measurements of the symmetrized, normalized influence.
+    is the geometric mean over measurements of the symmetrized, normalized influence, zero where a measurement finds
+    none.
 
     Parameters
     ----------

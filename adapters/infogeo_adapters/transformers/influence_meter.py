@@ -231,7 +231,7 @@ def _listed(name: str, value: Any) -> list[Any]:
 
 
 def _layer(value: Any, depth: int) -> int:
-    number = check_count("layers", value)
+    number = _number("layers", value)
     resolved = number + depth + 1 if number < 0 else number
     if not 1 <= resolved <= depth:
         raise ArgumentError(
@@ -242,9 +242,15 @@ def _layer(value: Any, depth: int) -> int:
 
 def _edge(value: Any) -> tuple[int, int | None]:
     if isinstance(value, SupportsIndex):
-        return check_count("edges", value, 1), None
+        return _number("edges", value, 1), None
     try:
         block, head = value
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"edges: found {value!r}, wanted a block, or (block, head), counted from 1") from error
-    return check_count("edges", block, 1), check_count("edges", head, 1)
+    return _number("edges", block, 1), _number("edges", head, 1)
+
+
+def _number(name: str, value: Any, least: int | None = None) -> int:
+    if isinstance(value, bool):
+        raise ArgumentError(f"{name}: found {value!r}, wanted a whole number")
+    return check_count(name, value, least)

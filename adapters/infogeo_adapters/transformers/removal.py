@@ -47,14 +47,18 @@ def _unchanged(marked: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor:
     return mask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Removal:
     """How a word is taken away; the base of the ways that there are, and of one's own.
 
-    A way of one's own overrides :meth:`ready`, and says in ``name`` what stands in results.
+    A way of one's own overrides :meth:`ready`, and says in ``name`` what stands in results. Two objects are one way
+    only if they are the same object, or a frozen dataclass with the same settings. In a causal model it leaves what
+    comes before the word as it is: influence on earlier words is set to zero.
     """
 
     name: ClassVar[str] = ""
+    random: ClassVar[bool] = True
+    """False if the seed decides nothing; what is estimated is then kept for all seeds."""
 
     def ready(self, model: LanguageModel, stack: Stack, seed: int) -> Remover:
         """The way made ready for a model.
@@ -69,10 +73,7 @@ class Removal:
     def options(self) -> dict[str, str | int | float | bool | None]:
         """The choices, for the record of results."""
         chosen = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {
-            f"removal_{name}": value if isinstance(value, str | int | float | bool) else ",".join(map(str, value))
-            for name, value in chosen.items() if value is not None
-        }
+        return {f"removal_{name}": _noted(value) for name, value in chosen.items() if value is not None}
 
 
 class Remover:
@@ -110,6 +111,7 @@ class HideWord(Removal):
     """
 
     name: ClassVar[str] = "hide"
+    random: ClassVar[bool] = False
     blocks: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -117,13 +119,14 @@ class HideWord(Removal):
             object.__setattr__(self, "blocks", _block_numbers(self.blocks))
 
     def ready(self, model: LanguageModel, stack: Stack, seed: int) -> Remover:
-        from infogeo_adapters.transformers._removal_hiding import find_hideout
+        from infogeo_adapters.transformers._removal_hiding import check_blocks, find_hideout
 
         beyond = [b for b in self.blocks or () if b > stack.depth]
         if beyond:
             raise ArgumentError(f"blocks: found {beyond[0]}, wanted whole numbers from 1 to {stack.depth}")
-        find_hideout(model.model, stack)
-        return _Hider(model, stack, None if self.blocks is None else frozenset(self.blocks))
+        blocks = None if self.blocks is None else frozenset(self.blocks)
+        check_blocks(model.model, stack, find_hideout(model.model, stack), blocks)
+        return _Hider(model, stack, blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +156,7 @@ class MaskWord(Removal):
     """Each token of the word is replaced by the tokenizer's mask token; a model without one refuses."""
 
     name: ClassVar[str] = "mask"
+    random: ClassVar[bool] = False
 
     def ready(self, model: LanguageModel, stack: Stack, seed: int) -> Remover:
         return _Masker(mask_token(model))
@@ -187,6 +191,7 @@ class DeleteWord(Removal):
     """
 
     name: ClassVar[str] = "delete"
+    random: ClassVar[bool] = False
 
     def ready(self, model: LanguageModel, stack: Stack, seed: int) -> Remover:
         return _Deleter()
@@ -210,6 +215,7 @@ class MeanEmbedding(Removal):
     """
 
     name: ClassVar[str] = "mean"
+    random: ClassVar[bool] = False
     background: str | None = dataclasses.field(default=None, repr=False)
 
     def ready(self, model: LanguageModel, stack: Stack, seed: int) -> Remover:
@@ -229,6 +235,9 @@ class ResampleWord(Removal):
     their places, and each is drawn by itself. A causal one draws them one after the other from the left context, which
     begins with the tokenizer's token for the beginning of a text where the word comes first. Special tokens are never
     drawn. The draws of a text depend on the seed and on the text alone. The word itself may be drawn.
+
+    Of a text given twice both copies get the same tokens, drawn in the first; only where the word has another number of
+    tokens in the second copy (at the beginning of a text it may be written otherwise) is it drawn there by itself.
 
     Parameters
     ----------
@@ -260,7 +269,8 @@ def find_removal(removal: str | Removal, blocks: Iterable[int] | None = None) ->
     Raises
     ------
     ArgumentError
-        There is none of that name, or blocks are given for another way than 'hide'.
+        There is none of that name, it cannot be told from others, or blocks are given for another way than 'hide', or
+        for one that says so itself.
     """
     if isinstance(removal, str):
         if removal not in REMOVALS:
@@ -268,11 +278,28 @@ def find_removal(removal: str | Removal, blocks: Iterable[int] | None = None) ->
         removal = REMOVALS[removal]
     if not isinstance(removal, Removal):
         raise ArgumentError(f"removal: found {removal!r}, wanted {', '.join(map(repr, REMOVALS))}, or a Removal")
+    try:
+        hash(removal)
+    except TypeError as error:
+        raise ArgumentError(
+            f"removal: the settings of {type(removal).__name__} cannot be hashed ({error}), so that what is estimated "
+            "for it cannot be told from others; give them as numbers, text or tuples"
+        ) from error
     if blocks is None:
         return removal
     if not isinstance(removal, HideWord):
         raise ArgumentError(f"blocks: means something only for removal='hide', not {removal.name!r}; leave it away")
-    return HideWord(blocks=_block_numbers(blocks))
+    numbers = _block_numbers(blocks)
+    if removal.blocks is not None and removal.blocks != numbers:
+        raise ArgumentError(f"blocks: found {numbers}, but the removal says {removal.blocks}; leave blocks= away")
+    return dataclasses.replace(removal, blocks=numbers)
+
+
+def _noted(value: Any) -> str | int | float | bool:
+    """A setting as it stands in the record of results."""
+    if isinstance(value, str | int | float | bool):
+        return value
+    return ",".join(map(str, value)) if isinstance(value, tuple | list | frozenset) else str(value)
 
 
 def _block_numbers(blocks: Iterable[SupportsIndex]) -> tuple[int, ...]:

@@ -53,7 +53,7 @@ class Run:
     """How many sentences the first half has."""
     batch_tokens: int
     optional: tuple[str, ...]
-    """Families that are left out if they refuse to prepare."""
+    """Families that are left out if they refuse to prepare, or a sentence, or to be fitted."""
 
     def families(self) -> list[AnyFamily]:
         """Of all readers."""
@@ -98,9 +98,12 @@ class Run:
         total, before = sum(len(plan.treebank) for plan in self.plans), 0
         for plan, store in parts:
             show = None if progress is None else _shifted(progress, before, total)
-            read_sentences(
-                self.readers, plan, store, decoders=self.decoders, batch_tokens=self.batch_tokens, progress=show
+            refused = read_sentences(
+                self.readers, plan, store, decoders=self.decoders, batch_tokens=self.batch_tokens,
+                optional=self.optional, progress=show,
             )
+            self.readers = [reader.without(refused) for reader in self.readers]
+            left_out |= refused
             before += len(plan.treebank)
         return left_out
 

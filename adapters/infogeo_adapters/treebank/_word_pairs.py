@@ -22,7 +22,7 @@ def read_word_pairs(path: str | os.PathLike[str], *, columns: tuple[int, int, in
 
     A file whose first line holds a tab is separated by tabs, any other by commas, where a text may stand in double
     quotes. Empty lines and lines that begin with ``#`` are left aside. The first line is taken for a header if the
-    field of the score holds no digit.
+    field of the score is a word: it has a letter and no digit, and is neither ``nan`` nor an infinity.
 
     Parameters
     ----------
@@ -95,14 +95,19 @@ def _parse(text: str, places: tuple[int, int, int]) -> tuple[list[tuple[str, str
     bad = []
     fields = 0
     for position, (number, line) in enumerate(lines):
-        cells = [c.strip() for c in (line.split("\t") if tabs else next(csv.reader([line], skipinitialspace=True)))]
+        try:
+            cells = line.split("\t") if tabs else next(csv.reader([line], skipinitialspace=True))
+        except csv.Error as error:
+            bad.append(f"line {number}: {error}")
+            continue
+        cells = [cell.strip() for cell in cells]
         fields = fields or len(cells)
         if len(cells) != fields or len(cells) <= max(places):
             wanted = f"{fields}, as in line {lines[0][0]}" if len(cells) != fields else f"at least {max(places) + 1}"
             bad.append(f"line {number} has {len(cells)} fields, wanted {wanted}")
             continue
         first, second, score = (cells[place] for place in places)
-        if position == 0 and not any(c.isdigit() for c in score):
+        if position == 0 and _is_title(score):
             continue  # the header
         if not first or not second:
             bad.append(f"line {number} has an empty word")
@@ -115,9 +120,15 @@ def _parse(text: str, places: tuple[int, int, int]) -> tuple[list[tuple[str, str
     return found, bad
 
 
+def _is_title(text: str) -> bool:
+    """Whether a score is the name of a column."""
+    unbounded = text.lower().lstrip("+-") in ("nan", "inf", "infinity")
+    return not unbounded and any(c.isalpha() for c in text) and not any(c.isdigit() for c in text)
+
+
 def _number(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) and "_" not in text else None  # Python reads 1_0 as ten

@@ -9,7 +9,7 @@ left out too. Of a first word of one token nothing is left then, and a spanning 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from infogeo_adapters.transformers.arguments import check_model
 from infogeo_adapters.transformers.attention import FLOW_SECONDS_PER_EDGE, attention_flow, attention_rollout
 from infogeo_adapters.transformers.attention_access import attention_access
 from infogeo_adapters.transformers.stack import find_stack
+from infogeo_adapters.treebank._greedy import choose_members
 
 if TYPE_CHECKING:
     from infogeo.activations import AffinityMatrix, LayerActivations
@@ -275,20 +276,9 @@ class HeadEnsembles:
 
     def fit(self, features: Sequence[NDArray[Any]], trees: Sequence[DependencyTree]) -> HeadEnsemble:
         """Choose heads on sentences with gold trees."""
-        chosen: list[int] = []
-        scores: list[float] = []
-        total = [np.zeros(maps[:1].shape) for maps in features]
-        while len(chosen) < min(self.most, len(self._heads.variants)):
-            shares = gold_shares((before + maps for before, maps in zip(total, features, strict=True)), trees)
-            shares[chosen] = -1.0
-            best = int(np.argmax(shares))
-            if scores and shares[best] <= scores[-1]:
-                break
-            chosen.append(best)
-            scores.append(float(shares[best]))
-            total = [before + maps[best] for before, maps in zip(total, features, strict=True)]
+        found = choose_members(features, trees, most=self.most)
         return HeadEnsemble(
-            heads=tuple(chosen), names=tuple(self._heads.variants[h] for h in chosen), scores=tuple(scores)
+            heads=found.members, names=tuple(self._heads.variants[h] for h in found.members), scores=found.scores
         )
 
 
@@ -310,21 +300,6 @@ class HeadEnsemble:
     def closeness(self, features: Sequence[NDArray[Any]]) -> list[FloatArray]:
         """For each sentence (1, n, n), the mean of the chosen heads."""
         return [maps[list(self.heads)].astype(np.float64).mean(axis=0, keepdims=True) for maps in features]
-
-
-def gold_shares(closeness: Iterable[FloatArray], trees: Sequence[DependencyTree]) -> FloatArray:
-    """Share (K,) of the gold relations of all trees that the spanning trees have, without punctuation."""
-    from infogeo.tree_scores import score_closeness
-
-    hits: Any = 0
-    total = 0
-    for maps, tree in zip(closeness, trees, strict=True):
-        scores = score_closeness(maps, tree)
-        hits = hits + scores.hits_without_punctuation.sum(axis=1)
-        total += int(scores.kept.sum())
-    if not total:
-        raise ArgumentError("trees: found no relation between words that are no punctuation, wanted gold trees")
-    return np.asarray(hits / total, dtype=np.float64)
 
 
 def _heads(model: LanguageModel) -> list[tuple[int, int]]:

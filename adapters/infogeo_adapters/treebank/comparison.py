@@ -55,7 +55,13 @@ class ModelTreebankComparison(TreebankComparison):
     """A :class:`~infogeo.TreebankComparison` of one model, with the time each family took and what was left out."""
 
     seconds: Mapping[str, float]
-    """How long each family took, in seconds, without the capture that all of them share."""
+    """How long each family took, in seconds: to prepare, and for all sentences, without what is in ``shared_seconds``.
+
+    What several families measure together (attempts to take words away, or to cut edges) is counted to the first of
+    them, in the order of the table, that ran in a batch; the others seem fast because of it. Families with labels are
+    counted with all that were fitted, two of them where halves are exchanged. With ``folder`` these are the seconds of
+    the runs that computed the numbers.
+    """
     shared_seconds: Mapping[str, float]
     """How long the captures of the model and of its twin and the scoring took."""
     skipped: tuple[SkippedSentence, ...]
@@ -151,7 +157,7 @@ def compare_with_treebank(
     lengths : (int, int or None)
         Fewest and most words, punctuation not counted, of the sentences that are read.
     sentences : int, optional
-        Read the first so many sentences of the treebank only.
+        Read the first so many sentences only, of the treebank and of the one to choose on.
     batch_tokens : int
         Most tokens in one batch, padding counted.
     level : float
@@ -239,6 +245,11 @@ def compare_with_treebank(
         left_out |= run.read(stores, progress)
         columns, unfit = run.columns(stores)
         left_out |= unfit
+        if wanted in left_out:
+            raise ModelError(
+                f"reference: {wanted!r}, which others are compared with, was left out ({left_out[wanted]}); give "
+                "another, or None"
+            )
         tables = [
             table_of(plan, store, columns, decoders=decoders, first=first)
             for plan, store in zip(plans, stores, strict=True)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from infogeo._checks import FloatArray, check_count
+from infogeo.errors import ArgumentError
 from infogeo.evidence import log_offsets, standardized_influence
 from infogeo_adapters.transformers.arguments import check_model
 from infogeo_adapters.transformers.echo import Reading, find_reading
 from infogeo_adapters.transformers.head_outputs import attending_blocks
 from infogeo_adapters.transformers.stack import find_stack
-from infogeo_adapters.treebank.attention import gold_shares
+from infogeo_adapters.treebank._greedy import choose_members
 from infogeo_adapters.treebank.influence import (
     EXPONENTS,
     attention_profile,
@@ -37,7 +38,7 @@ class RelativeEnsembles:
 
     Each is standardized as :func:`infogeo.standardized_influence` does. Beginning with none, the one
     that raises the share of gold relations most is added, with the exponent of the prior that suits the sum best; it
-    ends where nothing raises the share (after Limisiewicz, Marecek and Rosa 2020, who choose heads so).
+    ends where nothing raises the share (after Limisiewicz, Mareček and Rosa 2020, who choose heads so).
 
     Parameters
     ----------
@@ -50,6 +51,14 @@ class RelativeEnsembles:
         Most measurements.
     reading : {"once", "twice"}, optional
         Of influence; attention is of the text given once.
+
+    Raises
+    ------
+    ModelError
+        The model has no attention.
+    ArgumentError
+        ``of`` is something else, or ``most`` no positive whole number; in :meth:`fit`, if there is no tree with a
+        relation.
     """
 
     model: LanguageModel
@@ -61,6 +70,8 @@ class RelativeEnsembles:
     def __post_init__(self) -> None:
         check_model(self.model)
         check_count("most", self.most, 1)
+        if self.of not in ("influence", "attention"):
+            raise ArgumentError(f"of: found {self.of!r}, wanted 'influence' or 'attention'")
         self.reading = find_reading(self.model, self.reading)
         heads = attending_blocks(self.model)
         if self.of == "influence":
@@ -95,30 +106,10 @@ class RelativeEnsembles:
 
     def fit(self, features: Sequence[NDArray[Any]], trees: Sequence[DependencyTree]) -> RelativeEnsemble:
         """Choose measurements on sentences with gold trees."""
-        chosen: list[int] = []
-        scores: list[float] = []
-        exponent = EXPONENTS[0]
-        total = [np.zeros(maps[:1].shape) for maps in features]
-        priors = [log_offsets(maps.shape[-1]) for maps in features]
-        while len(chosen) < min(self.most, len(self._names)):
-            size = len(chosen) + 1
-            best = (-1.0, 0, exponent)
-            for tried in EXPONENTS:
-                shares = gold_shares(
-                    ((before + maps) / size - tried * prior
-                     for before, maps, prior in zip(total, features, priors, strict=True)), trees,
-                )
-                shares[chosen] = -1.0
-                k = int(np.argmax(shares))
-                best = max(best, (float(shares[k]), k, tried), key=lambda entry: entry[0])
-            if scores and best[0] <= scores[-1]:
-                break
-            chosen.append(best[1])
-            scores.append(best[0])
-            exponent = best[2]
-            total = [before + maps[best[1]] for before, maps in zip(total, features, strict=True)]
+        found = choose_members(features, trees, most=self.most, exponents=EXPONENTS)
         return RelativeEnsemble(
-            members=tuple(chosen), names=tuple(self._names[k] for k in chosen), exponent=exponent, scores=tuple(scores)
+            members=found.members, names=tuple(self._names[k] for k in found.members), exponent=found.exponent,
+            scores=found.scores,
         )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,16 @@ from infogeo_adapters._require import require
 
 OnError = Literal["skip", "raise"]
 COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
+LONGEST_SHOWN = 40
+"""Most characters of the file that a message repeats."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SAMPLE = "sample.conllu"
+NO_TEXT = {
+    b"\x1f\x8b": "compressed with gzip; unpack it", b"PK\x03\x04": "a ZIP archive; unpack it",
+    b"BZh": "compressed with bzip2; unpack it", b"\xfd7zXZ": "compressed with xz; unpack it",
+    b"\xff\xfe": "in UTF-16; save it in UTF-8", b"\xfe\xff": "in UTF-16; save it in UTF-8",
+}
+"""How files begin that are often given in place of a text in UTF-8, and what to do with them."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,8 @@ def read_treebank(path: str | os.PathLike[str], *, on_error: OnError = "skip") -
     ArgumentError
         If there is no such file or it cannot be read, or ``on_error`` is something else.
     FormatError
-        If no sentence of the file can be used, or the file has other columns than CoNLL-U; with
-        ``on_error="raise"`` if any sentence cannot be used. The message names the line.
+        If no sentence of the file can be used, the file is compressed or in UTF-16, or it has other columns than
+        CoNLL-U; with ``on_error="raise"`` if any sentence cannot be used. The message names the line.
     MissingDependencyError
         If conllu is not installed.
 
@@ -128,6 +137,9 @@ def read_treebank(path: str | os.PathLike[str], *, on_error: OnError = "skip") -
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ArgumentError(f"cannot read {str(target)!r}: {reason}; give the path of a CoNLL-U file") from error
+    for beginning, what in NO_TEXT.items():
+        if data.startswith(beginning):
+            raise FormatError(f"{target.name}: wanted CoNLL-U, a text in UTF-8, and the file is {what}")
     trees: list[DependencyTree] = []
     skipped: list[SkippedSentence] = []
     for block in _blocks(data):
@@ -270,8 +282,9 @@ def _parsed(columns: dict[str, str], name: str, number: int, parse: Callable[[st
     """What conllu makes of a cell that must be given."""
     try:
         value = parse(columns[name])
-    except parser.ParseException as error:
-        raise _BadSentence(f"line {number}: found {columns[name]!r} in the column {name}, wanted a number") from error
+    except (parser.ParseException, ValueError) as error:  # Python reads no number of thousands of digits
+        found = columns[name] if len(columns[name]) <= LONGEST_SHOWN else columns[name][:LONGEST_SHOWN] + "..."
+        raise _BadSentence(f"line {number}: found {found!r} in the column {name}, wanted a number") from error
     if value is None:
         raise _BadSentence(f"line {number}: the column {name} is empty")
     return value
@@ -285,17 +298,24 @@ def _check_heads(words: Sequence[_Word]) -> None:
     if not roots:
         raise _BadSentence("no root: no word has head 0")
     if len(roots) > 1:
-        raise _BadSentence(f"{len(roots)} roots: words {', '.join(map(str, roots))} have head 0, wanted one")
+        raise _BadSentence(f"{len(roots)} roots: words {_listed(roots, ', ')} have head 0, wanted one")
     to_root = {0}
     for number in range(1, len(words) + 1):
-        path: list[int] = []
+        path: dict[int, None] = {}  # in the order of the steps, and quick to search where a sentence is long
         while number not in to_root and number not in path:
-            path.append(number)
+            path[number] = None
             number = words[number - 1].head
         if number in path:
-            circle = " -> ".join(map(str, [*path[path.index(number):], number]))
-            raise _BadSentence(f"a cycle: the heads lead from word {circle}")
+            steps = list(path)
+            circle = [*steps[steps.index(number):], number]
+            raise _BadSentence(f"a cycle: the heads lead from word {_listed(circle, ' -> ')}")
         to_root.update(path)
+
+
+def _listed(numbers: Sequence[int], between: str) -> str:
+    """All numbers, or the first ones and the last where they are many."""
+    shown = [*map(str, numbers)]
+    return between.join(shown if len(shown) <= 10 else [*shown[:8], "...", shown[-1]])
 
 
 def _spans(words: Sequence[_Word], pieces: Sequence[_Piece], text: str) -> IntArray:
@@ -315,10 +335,19 @@ def _spans(words: Sequence[_Word], pieces: Sequence[_Piece], text: str) -> IntAr
             found = text[place : place + len(piece.form)]
             raise _BadSentence(
                 f"line {piece.line}: found {found!r} at character {place} of '# text', wanted {piece.form!r}"
+                f"{_same_but_for_code_points(piece.form, text[place:])}"
             )
         for number, form in enumerate(forms, start=piece.first - 1):
             spans[number] = place, place + len(form)
             place += len(form)
     if rest := text[place:].strip():
-        raise _BadSentence(f"'# text' goes on after the last word, with {rest[:40]!r}")
+        raise _BadSentence(f"'# text' goes on after the last word, with {rest[:LONGEST_SHOWN]!r}")
     return spans
+
+
+def _same_but_for_code_points(form: str, text: str) -> str:
+    """What to say of a form that looks like what stands in the text, and is written with other code points."""
+    composed = [unicodedata.normalize("NFC", characters) for characters in (form, text)]
+    if composed[1].startswith(composed[0]):
+        return ", the same characters in another Unicode normal form; write the whole file in NFC"
+    return ""

@@ -106,8 +106,9 @@ def fit_family(
     if missing:
         start = time.perf_counter()
         features = {
-            i: values for b, batch in enumerate(fold.plan.batches)
+            i: values for b, batch in enumerate(fold.plan.batches) if not set(fold.sentences).isdisjoint(batch)
             for i, values in zip(batch, _features(fold.plan, fold.store, family.name, b), strict=True)
+            if i in fold.sentences
         }
         fitted = family.fit(
             [features[i] for i in fold.sentences], [fold.plan.treebank.trees[i] for i in fold.sentences]

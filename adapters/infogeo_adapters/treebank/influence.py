@@ -29,7 +29,7 @@ from infogeo.influence import (
 from infogeo_adapters.models import background_text
 from infogeo_adapters.transformers.arguments import check_model
 from infogeo_adapters.transformers.capture import capture_activations
-from infogeo_adapters.transformers.echo import Reading, doubled, find_reading
+from infogeo_adapters.transformers.echo import Reading, doubled, find_reading, prepare_reading
 from infogeo_adapters.transformers.head_outputs import attending_blocks
 from infogeo_adapters.transformers.influence import Distribution, background_sentences
 from infogeo_adapters.transformers.influence_graphs import (
@@ -554,10 +554,9 @@ def shares_read_twice(model: LanguageModel, texts: Sequence[str], words: Sequenc
 def attention_profile(model: LanguageModel, reading: Reading = "once") -> DistanceProfile:
     """What attention of each head is usually at each distance, in the packaged text."""
     texts = background_sentences(background_text(), PROFILE_SENTENCES)
-    acts = capture_activations(model, texts, overflow="truncate", attention=reading == "once")
     if reading == "twice":
-        spans = [[(int(i), int(j)) for i, j in a.word_spans] for a in acts]
-        shares = shares_read_twice(model, [a.text for a in acts], spans)
+        items = [prepare_reading(model, text, None, "truncate", reading) for text in texts]
+        shares = shares_read_twice(model, [item.text for item in items], [item.spans for item in items])
     else:
-        shares = [attention_shares(a) for a in acts]
+        shares = [attention_shares(a) for a in capture_activations(model, texts, overflow="truncate")]
     return distance_profile([row_ratios(one) for one in shares])

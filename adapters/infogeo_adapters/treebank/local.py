@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,16 +26,22 @@ SMALLEST = 1e-12
 
 @dataclass(eq=False)
 class LocalInfluenceGraphs:
-    r"""Local influence of a word's deviation from the mean on the next layers, :func:`infogeo_adapters.local_influence`.
+    r"""Local influence of a word's deviation from the mean on the next layers.
 
-    Word j moves along its own difference to the mean state at layer m, and the states at layers m + 1 and m + 2 are
-    normals of unit covariance. Closeness is the mean of the logarithms of the row shares in both directions. Variants
-    are the pairs of layers from a third to two thirds of the blocks, and sums of two steps that follow each other.
+    As :func:`infogeo_adapters.local_influence` measures it: word j moves along its own difference
+    to the mean state at layer m, and the states at layers m + 1 and m + 2 are normals of unit covariance. Closeness
+    is the mean of the logarithms of the row shares in both directions. Variants are the pairs of layers that
+    begin from a third to two thirds of the blocks, and sums of two steps that follow each other.
 
     Parameters
     ----------
     model : LanguageModel
         A causal one is given the text once, so that a pair has one direction only.
+
+    Raises
+    ------
+    ModelError
+        The model has a single block.
     """
 
     model: LanguageModel
@@ -49,7 +56,7 @@ class LocalInfluenceGraphs:
             raise ModelError(f"{self.model.name} has {depth} blocks, too few to move one layer and read another")
         self._pairs = tuple((m, layer) for m in self._starts for layer in (m + 1, m + 2) if layer <= depth)
         steps = [(m, m + 1) for m in self._starts]
-        self._sums = tuple((a, b) for a, b in zip(steps, steps[1:], strict=False))
+        self._sums = tuple((a, b) for a, b in pairwise(steps))
         self.variants = (
             *(f"layer {m} to {layer}" for m, layer in self._pairs),
             *(f"layer {a[0]} to {a[1]} and {b[0]} to {b[1]}" for a, b in self._sums),
@@ -70,7 +77,8 @@ class LocalInfluenceGraphs:
             )
             for mine, influence in zip(logs, found, strict=True):
                 shares = symmetrized_influence(row_shares(influence.values), causal=influence.causal)
-                mine |= {(m, layer): np.log(np.maximum(one, SMALLEST)) for layer, one in zip(layers, shares, strict=True)}
+                logarithms = np.log(np.maximum(shares, SMALLEST))
+                mine |= {(m, layer): one for layer, one in zip(layers, logarithms, strict=True)}
         return [
             np.stack([*(mine[pair] for pair in self._pairs), *(mine[a] + mine[b] for a, b in self._sums)])
             for mine in logs

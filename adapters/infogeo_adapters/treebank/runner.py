@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from infogeo_adapters.treebank.store import ScoreStore
 
 BATCH_SENTENCES = 64
-"""Most sentences that run together, and so most that an interruption costs."""
+"""Most sentences that run together, and so most that an interruption costs. Part of the format of a folder: where it
+changes, batches have other sentences, and the version of the format is raised."""
 BATCH_PAIRS = 20_000
-"""Most pairs of words in a batch of several sentences: 0.25 GB for a family of 1,500 variants."""
+"""Most pairs of words in a batch of several sentences: 0.25 GB for a family of 1,500 variants. Part of the format, too.
+"""
 FEWEST_WORDS = 3
 """Words that are no punctuation which a sentence must have: with two of them all graphs have the one relation."""
 CAPTURE, SCORING = "(capture)", "(scoring)"
@@ -60,6 +62,10 @@ class Reader:
         except ModelError:
             return False
         return any(kind.kind == "self" for kind in kinds)
+
+    def without(self, names: Collection[str]) -> Reader:
+        """The same with fewer families."""
+        return dataclasses.replace(self, families=tuple(f for f in self.families if f.name not in names))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -163,8 +169,8 @@ def _parts_of(batches: Iterable[list[int]], pairs: Sequence[int]) -> Iterator[tu
 
 def read_sentences(
     readers: Sequence[Reader], plan: Plan, store: ScoreStore, *, decoders: Sequence[Decoder] = ("spanning",),
-    batch_tokens: int = 4096, progress: Progress | None = None,
-) -> None:
+    batch_tokens: int = 4096, optional: Collection[str] = (), progress: Progress | None = None,
+) -> dict[str, str]:
     """Run what the store does not hold yet: each batch is captured once for all families of a model.
 
     Parameters
@@ -177,8 +183,15 @@ def read_sentences(
     decoders : sequence of {"spanning", "projective"}
     batch_tokens : int
         The one of the plan.
+    optional : collection of str
+        Names of families that are left out from the first sentence on that they cannot do.
     progress : callable, optional
         Called as ``progress(done, total)`` with numbers of sentences.
+
+    Returns
+    -------
+    dict of str to str
+        Why families were left out, by name; family and sentence are named. What the store has of them is not complete.
 
     Raises
     ------
@@ -186,14 +199,17 @@ def read_sentences(
         What a family returns is of the wrong shape, not finite or not symmetric; family, variant and sentence are
         named.
     InfogeoError
-        A family raised it; family and sentence are named.
+        A family raised it that is not optional; family and sentence are named.
     """
     total, done = len(plan.treebank), 0
+    refused: dict[str, str] = {}
     for batch in range(len(plan.batches)):
         entries: dict[str, Entry] = {}
         for reader in readers:
-            if families := missing_families(reader, store, batch):
-                entries |= _read_batch(reader, families, plan.trees(batch), decoders, batch_tokens)
+            if families := [f for f in missing_families(reader, store, batch) if f.name not in refused]:
+                found, unable = _read_batch(reader, families, plan.trees(batch), decoders, batch_tokens, optional)
+                entries |= found
+                refused |= unable
         known = store.known(batch)
         entries = {name: entry for name, entry in entries.items() if name not in known}
         if entries:
@@ -201,6 +217,7 @@ def read_sentences(
         done += len(plan.batches[batch])
         if progress is not None:
             progress(done, total)
+    return refused
 
 
 def reading_of(families: Iterable[AnyFamily]) -> Reading:
@@ -272,26 +289,34 @@ def prepare_families(
 
 def _read_batch(
     reader: Reader, families: Sequence[AnyFamily], trees: Sequence[DependencyTree], decoders: Sequence[Decoder],
-    batch_tokens: int,
-) -> dict[str, Entry]:
-    """Entries of families for one batch of sentences."""
+    batch_tokens: int, optional: Collection[str],
+) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Entries of families for one batch of sentences, and why optional ones have none."""
     start = time.perf_counter()
     readings = _captured(reader, trees, batch_tokens)
     captured = time.perf_counter() - start
     scorer = Scorer(trees, decoders)
     entries = {f"{reader.prefix}{CAPTURE}": Entry(arrays={}, seconds=captured)}
+    refused: dict[str, str] = {}
     for family in families:
         start = time.perf_counter()
+        try:
+            ask = family.features if isinstance(family, FittedFamily) else family.closeness
+            found = _asked(family, ask, reader.model, readings)
+        except InfogeoError as error:
+            if family.name not in optional:
+                raise
+            refused[family.name] = str(error)
+            continue
+        seconds = time.perf_counter() - start
         if isinstance(family, FittedFamily):
-            features = _asked(family, family.features, reader.model, readings)
-            arrays = {FEATURES.format(s): np.asarray(values) for s, values in enumerate(features)}
-            entries[family.name] = Entry(arrays=arrays, seconds=time.perf_counter() - start)
+            arrays = {FEATURES.format(s): np.asarray(values) for s, values in enumerate(found)}
+            entries[family.name] = Entry(arrays=arrays, seconds=seconds)
         else:
-            found = _asked(family, family.closeness, reader.model, readings)
-            scorer.add(names_of(family), found, time.perf_counter() - start)
+            scorer.add(names_of(family), found, seconds)
     entries |= scorer.finish()
     entries[f"{reader.prefix}{SCORING}"] = Entry(arrays={}, seconds=scorer.seconds)
-    return entries
+    return entries, refused
 
 
 def _captured(reader: Reader, trees: Sequence[DependencyTree], batch_tokens: int) -> list[SentenceReading]:

@@ -45,6 +45,8 @@ WITHIN = "Fisher-Rao, covariance within words"
 FULL = "Fisher-Rao, full normals in {} directions"
 DIAGONAL = "Fisher-Rao, diagonal normals"
 READ_OUT = "Fisher-Rao, read-out"
+MEMORY = 256e6
+"""Bytes of the distributions of pairs of words that are held at once, about."""
 
 
 def compare_with_similarity(
@@ -242,11 +244,18 @@ class _Task:
             for r, layer in enumerate(layers):
                 try:
                     measure, batch = way(r)
-                    table[r] = measure(batch[self.sides[0]], batch[self.sides[1]])
+                    table[r] = self._between(measure, batch)
                 except (DomainError, ConvergenceError) as error:
                     undefined.append(f"{name}, layer {layer}: {error}")
             tables[name] = table
         return tables, tuple(undefined)
+
+    def _between(self, measure: Measure, words: Family) -> FloatArray:
+        """(P,) distances of the two words of each pair, as many pairs at once as the memory holds."""
+        first, second = self.sides
+        step = max(1, int(MEMORY // (64 * words.member_size)))  # about eight arrays of the size of the pairs
+        blocks = [slice(start, start + step) for start in range(0, len(first), step)]
+        return np.concatenate([np.asarray(measure(words[first[b]], words[second[b]])) for b in blocks])
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -110,7 +110,7 @@ class FolderStore:
         self._prepared: dict[str, float] = {}
         self._places: dict[int, dict[str, Path]] = {}
         self._seconds: dict[int, dict[str, float]] = {}
-        self._read: tuple[Path, dict[str, Entry]] | None = None
+        self._read: tuple[int, dict[Path, dict[str, Entry]]] = -1, {}
         self._open()
 
     def known(self, batch: int) -> frozenset[str]:
@@ -145,7 +145,10 @@ class FolderStore:
             Its file is damaged.
         """
         path = self._places[batch][name]
-        if self._read is None or self._read[0] != path:
+        if self._read[0] != batch:
+            self._read = batch, {}
+        files = self._read[1]
+        if path not in files:
             note, arrays = _unpacked(path)
             if digest_of(arrays) != note["digest"]:
                 raise FormatError(f"{path} is damaged: its numbers are not those that were written; {_remedy(path)}")
@@ -153,8 +156,8 @@ class FolderStore:
             for key, values in arrays.items():
                 family, _, part = key.rpartition("/")
                 split[family][part] = values
-            self._read = path, {f: Entry(arrays=split[f], seconds=s) for f, s in note["seconds"].items()}
-        return self._read[1][name]
+            files[path] = {f: Entry(arrays=split[f], seconds=s) for f, s in note["seconds"].items()}
+        return files[path][name]
 
     def seconds(self, batch: int) -> Mapping[str, float]:
         """How long what is there for a batch took, by name."""
@@ -195,9 +198,10 @@ class FolderStore:
             pairs = _differences(found["families"][name], self._families[name])
             differences += [f"of the family {name!r} {pair}" for pair in pairs]
         if differences:
+            renamed = "" if found["run"] != self._run else ", give a family that has changed another name"
             raise ArgumentError(
                 f"folder: {self._folder} holds scores of another run: {'; '.join(differences)}. Call with what it was "
-                "begun with, or choose another folder (or delete this one)"
+                f"begun with{renamed}, or choose another folder (or delete this one)"
             )
 
     def _enter(self, path: Path) -> None:

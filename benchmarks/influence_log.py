@@ -1,0 +1,98 @@
+"""What was tried for the influence graph, side by side, as in docs/influence_log.md.
+
+Only the first half of the treebank is read: variants are chosen on one half of that and reported on the other, and the
+other way round, so that nothing here has seen the sentences of docs/word_graphs.md ::
+
+    python benchmarks/influence_log.py --treebank FILE.conllu --model minilm --sentences 400
+
+With ``--folder`` what was measured is kept, and a call that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from infogeo.errors import ModelError
+from infogeo_adapters import compare_with_treebank, load_model, progress_bar, read_treebank
+from infogeo_adapters.transformers.loading import LanguageModel
+from infogeo_adapters.transformers.stack import find_stack
+from infogeo_adapters.treebank.influence import RelativeInfluence, WordInfluence
+from infogeo_adapters.treebank.registry import FAMILIES, AnyFamily
+
+NAMED = (
+    "adjacent words", "attention head", "attention head, normalized", "attention head relative to distance",
+    "attention head relative to distance, read twice", "attention, head ensemble",
+    "attention, head ensemble, relative to distance", "influence, word hidden", "influence, word hidden, read-out",
+    "influence, word hidden, read once", "influence, layer by entropy", "influence relative to distance",
+    "local influence", "influence, edge cut", "influence, edge cut, relative to distance", "influence, word and edge",
+    "influence, word and edge, without choice", "influence with attention", "influence, ensemble",
+)
+"""Families of the harness that are part of the story."""
+
+
+def tried(model: LanguageModel) -> list[AnyFamily]:
+    """All that was tried and that the model can do."""
+    depth = find_stack(model.model).depth
+    half, third = depth // 2, depth // 3
+    kinds: list[Any] = [FAMILIES[name] for name in NAMED]
+    kinds += [
+        lambda m, options=options: WordInfluence(m, **options)
+        for options in (
+            {"manifold": "all normals"}, {"distribution": "states"}, {"removal": "mask"}, {"removal": "delete"},
+            {"removal": "mean"}, {"blocks": tuple(range(1, half + 1))}, {"blocks": tuple(range(half + 1, depth + 1))},
+            {"blocks": tuple(range(third + 1, depth + 1))},
+        )
+    ]
+    kinds += [lambda m, removal=removal: RelativeInfluence(m, removal=removal) for removal in ("mask", "delete")]
+    found: list[AnyFamily] = []
+    for make in kinds:
+        try:
+            found.append(make(model))
+        except ModelError as error:
+            print(f"left out: {error}")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--treebank", type=Path, required=True)
+    parser.add_argument("--model", default="minilm")
+    parser.add_argument("--sentences", type=int, default=400)
+    parser.add_argument("--folder", type=Path, help="where what was measured is kept")
+    parser.add_argument("--resamples", type=int, default=2000)
+    given = parser.parse_args(arguments)
+    model = load_model(None if given.model == "bundled" else given.model)
+    first, _ = read_treebank(given.treebank).halves()
+    with progress_bar("sentences") as show:
+        found = compare_with_treebank(
+            model, first, families=tried(model), untrained=False, sentences=given.sentences,
+            decoder=("spanning", "projective"), resamples=given.resamples, folder=given.folder, progress=show,
+        )
+    print(f"{found.n_sentences} sentences of the first half, cross-fitted ({model.name})\n")
+    print("| graph | chosen | UUAS | minus best head | 95 % | long | projective | seconds |")
+    print("|---|---|---|---|---|---|---|---|")
+    for family in found.families:
+        name = family.name
+        variants = " / ".join(dict.fromkeys(choice.variant for choice in found.chosen(name)))
+        uuas, long = found.estimate(name).value, found.estimate(name, "long").value
+        projective = found.estimate(name, decoder="projective").value
+        away = ["", ""]
+        if name != found.reference:
+            difference = found.difference(name)
+            away = [f"{100 * difference.value:+.1f}", ""]
+            if difference.lower is not None and difference.upper is not None:
+                away[1] = f"{100 * difference.lower:+.1f} to {100 * difference.upper:+.1f}"
+        seconds = found.seconds.get(name)
+        print(
+            f"| {name} | {variants} | {100 * uuas:.1f} | {away[0]} | {away[1]} | {100 * long:.1f} | "
+            f"{100 * projective:.1f} | {'' if seconds is None else f'{seconds:.0f}'} |"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
