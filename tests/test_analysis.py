@@ -15,8 +15,9 @@ from infogeo.layer_agreement import Agreement
 from infogeo.results import Source
 from infogeo.words import DistanceMatrix
 from infogeo_adapters import relations
-from infogeo_adapters.analysis import SentenceAnalysis, analyze, cut_note, default_layer, read_text
+from infogeo_adapters.analysis import SentenceAnalysis, analyze
 from infogeo_adapters.relations import CONSTRUCTIONS, Context, EdgeRule, find_attention, find_measure
+from infogeo_adapters.text_reading import cut_note, default_layer, read_text
 from infogeo_adapters.transformers.attention import (
     attention_flow,
     attention_rollout,

@@ -15,10 +15,10 @@ import pytest
 from infogeo.errors import ConvergenceError
 from infogeo.results import Source
 from infogeo.words import DistanceMatrix
-from infogeo_adapters.analysis import Reading
 from infogeo_adapters.cli import main
 from infogeo_adapters.files import read_graph
 from infogeo_adapters.relations import Context, find_attention
+from infogeo_adapters.text_reading import Reading
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
 

@@ -92,3 +92,127 @@ def test_files_that_are_no_treebank(tmp_path: Path, capsys: Capture) -> None:
         path = tmp_path / f"{name}.conllu"
         path.write_text(content, encoding="utf-8")
         assert path.name in failed(capsys, "--treebank", str(path))
+
+
+def test_out_is_a_page_and_an_earlier_one_is_replaced(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "page"
+    for _ in range(2):
+        assert main(["compare", "--treebank", "sample", *FEW, "--out", str(out)]) == 1
+        table = capsys.readouterr().out
+        assert table.splitlines()[0].startswith("family")
+    assert "cosine" in (out / "index.html").read_text(encoding="utf-8")
+    assert json.loads((out / "comparison.json").read_text(encoding="utf-8"))["n_sentences"] == 11  # of 12
+    assert [p.name for p in tmp_path.iterdir()] == ["page"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "mine.txt").write_text("keep", encoding="utf-8")
+    assert "holds no report" in failed(capsys, "-t", "sample", "--out", str(tmp_path))
+    inside = [["--out", str(tmp_path / "a"), "--resume", str(tmp_path / place)] for place in ("a", "a/b")]
+    for args in inside:
+        assert "--out and --resume need folders of their own" in failed(capsys, "-t", "sample", *args)
+
+
+def test_no_long_relation_is_an_empty_cell_and_advice_for_texts_is_left_out(tmp_path: Path, capsys: Capture) -> None:
+    rows = ["1\told\t_\tADJ\t_\t_\t2\tamod\t_\t_", "2\tdogs\t_\tNOUN\t_\t_\t3\tnsubj\t_\t_",
+            "3\tbark\t_\tVERB\t_\t_\t0\troot\t_\t_", "4\tnow\t_\tADV\t_\t_\t3\tadvmod\t_\t_"]
+    long = [f"{k + 1}\tword\t_\tNOUN\t_\t_\t{k}\t{'dep' if k else 'root'}\t_\t_" for k in range(600)]
+    path = tmp_path / "short.conllu"
+    path.write_text("".join("\n".join(s) + "\n\n" for s in [rows] * 4 + [long]), encoding="utf-8")
+    assert main(["compare", "-t", str(path), "--families", "cosine", "--no-untrained", "-q"]) in (0, 1)
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert "the context of bundled holds 512\n" in err
+    assert "--overflow" not in err
+    assert "1 skipped; 4 sentences are reported on" in err
+
+
+def pairs_file(folder: Path, extra: str = "") -> Path:
+    path = folder / "pairs.csv"
+    words = ("dog,cat,9", "dog,house,2", "king,queen,9", "king,apple,1", "sun,moon,7", "sun,spoon,1", "boy,girl,9",
+             "boy,river,1", "tree,leaf,8")
+    path.write_text("word1,word2,score\n" + "\n".join(words) + "\n" + extra, encoding="utf-8")
+    return path
+
+
+def test_similarity_prints_a_line_for_each_measure_and_writes_the_table(tmp_path: Path, capsys: Capture) -> None:
+    path, table = pairs_file(tmp_path), tmp_path / "table.csv"
+    assert main(["compare", "--similarity", str(path), "-q", "--out", str(table), "--seed", "3"]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].split() == ["measure", "layer", "spearman", "interval", "diff", "interval", "pairs"]
+    assert [line.split("  ")[0] for line in lines[1:4]] == ["cosine", "cosine, centered", "Euclidean"]
+    assert max(map(len, lines)) <= command.WIDTH
+    assert "without Fisher-Rao, diagonal normals: wants a corpus" in err
+    written = table.read_text(encoding="utf-8").splitlines()
+    assert len(written) == len(lines)
+    for line, row in zip(lines[1:], written[1:], strict=True):
+        assert f"  {float(row.rsplit('layer', 1)[1].split(',')[1]):.3f}  " in line
+
+
+def test_words_that_a_corpus_lacks_are_named_and_counted(tmp_path: Path, capsys: Capture) -> None:
+    path = pairs_file(tmp_path, "dog,zebra,3\n")
+    names = [word for line in path.read_text(encoding="utf-8").splitlines()[1:-1] for word in line.split(",")[:2]]
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n\n".join(f"A {w} and a {w} by the {w}. " * 4 for w in dict.fromkeys(names)), encoding="utf-8")
+    assert main(["compare", "-s", str(path), "--corpus", str(corpus), "-q", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert list(found["missing"]) == ["zebra"]
+    assert "Fisher-Rao, diagonal normals" in [e["measure"] for e in found["estimates"]]
+    assert "left out 'zebra': occurs 0 times in the corpus, wanted at least 8" in err
+    assert err.splitlines()[-1] == "infogeo: 1 word left out, and with them 1 of 10 pairs"
+
+
+@pytest.mark.parametrize(("args", "said"), [
+    (["The cat.", "-s", "pairs.csv"], "TEXT does not go with --similarity, which reads pairs of words"),
+    (["-s", "pairs.csv", "--split", "half"], "--split does not go with --similarity"),
+    (["-s", "pairs.csv", "--layer", "3"], "--layer does not go with --similarity"),
+    (["-s", "pairs.csv", "-t", "sample"], "either --treebank or --similarity"),
+    (["-t", "sample", "--corpus", "c.txt"], "--corpus does not go with --treebank"),
+    (["The cat.", "--out", "x"], "--out goes with --treebank FILE or --similarity PAIRS.csv"),
+    (["-s", "absent.csv"], "absent.csv"),
+])
+def test_what_does_not_go_with_similarity(args: list[str], said: str, capsys: Capture) -> None:
+    assert said in failed(capsys, *args)
+
+
+def test_files_of_pairs_that_cannot_be_used(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("dog,cat,9\ndog,house\n", encoding="utf-8")
+    assert "bad.csv: line 2" in failed(capsys, "-s", str(path))
+    good = pairs_file(tmp_path)
+    assert "no format belongs to the suffix" in failed(capsys, "-s", str(good), "--out", str(tmp_path / "x.html"))
+    few = tmp_path / "few.csv"
+    few.write_text("dog,cat,9\ndog,house,2\n", encoding="utf-8")
+    assert main(["compare", "-s", str(few), "-q"]) == 2
+    assert "wanted at least 8" in capsys.readouterr().err
+
+
+def test_quiet_silences_bars_wherever_they_are_made(capsys: Capture) -> None:
+    from infogeo_adapters.progress import progress_bar, silent_bars
+
+    def run() -> str:
+        with progress_bar("inner", delay=0.0) as show:
+            show(1, 2)
+        return capsys.readouterr().err
+
+    assert "inner" in run()
+    with silent_bars():
+        with silent_bars(False):
+            assert run() == ""
+        assert run() == ""
+    with silent_bars(False):
+        assert "inner" in run()
+    assert "inner" in run()
+
+
+def test_a_quiet_command_has_silent_bars_and_the_next_one_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from infogeo_adapters import progress
+
+    seen: list[bool] = []
+    monkeypatch.setattr(
+        "infogeo_adapters.cli.compare_pairs", lambda options, **rest: seen.append(progress._silent.get())
+    )
+    assert [main(["compare", "-s", "x", *more]) for more in ([], ["-q"], [])] == [0, 0, 0]
+    assert seen == [False, True, False]

@@ -213,6 +213,16 @@ def test_the_profile_by_distance_by_loops() -> None:
     assert "offsets 1 to 4" in found.summary()
 
 
+def test_the_deviation_of_a_profile_is_no_rounding_error() -> None:
+    values = (1 - np.eye(5))[None] * np.exp(-500 + 1e-5 * RNG.normal(size=(5, 5)))
+    found = distance_profile([values], least=2)
+    logs = np.log(np.concatenate([np.diag(values[0], 1), np.diag(values[0], -1)]))
+    assert found.deviation[0, 0] == pytest.approx(logs.std(), rel=1e-6)
+    assert found.standardized(values)[0, 0, 1] == pytest.approx((logs[0] - logs.mean()) / logs.std(), rel=1e-5)
+    with pytest.raises(DomainError, match="no deviation"):
+        distance_profile([0.1 * (1 - np.eye(4))[None], 0.1 * (1 - np.eye(5))[None]], least=2)
+
+
 def test_profiles_that_say_nothing_are_refused() -> None:
     with pytest.raises(DomainError, match="more sentences"):
         distance_profile([some_influence(3)], least=9)
@@ -462,6 +472,72 @@ def with_ids(model: Any, whole: Any, ids: Any) -> str:
     return " ".join(pieces).replace(" ##", "")
 
 
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_predictions_where_a_word_is_deleted(tiny: Any, adapters: Any, family: str) -> None:
+    from infogeo_adapters import capture_activations, find_readout
+
+    model, text = tiny(family), "the old unbelievable well"
+    found = adapters.measure_influence(model, text, removal="delete", distribution="readout", layers=[1, 3])
+    head = find_readout(model)
+    acts = capture_activations(model, text, attention=False)
+    assert (np.bincount(np.array(acts.token_words)[acts.token_words >= 0]) > 1).any()
+    for j in range(4):
+        left = np.array(acts.token_words) != j
+        states = states_of_ids(model, np.array(acts.token_ids)[left])
+        for r, layer in enumerate((1, 3)):
+            p, q = (
+                Categorical.from_logits(np.concatenate([logits for _, logits in head.chunks(h)]))
+                for h in (acts.hidden_states[layer][left], states[layer])
+            )
+            moved = fisher_rao_distance(p, q)
+            for i in range(4):
+                mine = np.flatnonzero(np.array(acts.token_words)[left] == i)
+                expected = np.mean([moved[t] for t in mine]) if i != j else 0.0
+                expected = 0.0 if i < j and family == "gpt2" else expected
+                assert found.values[r, i, j] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def states_of_ids(model: Any, ids: Any) -> Any:
+    """Layers 0 to L of these tokens, (L + 1, T, d)."""
+    import torch
+
+    with torch.no_grad():
+        blocks = model.model.transformer.h if model.kind == "decoder" else model.model.bert.encoder.layer
+        kept: list[Any] = []
+
+        def enter(module: Any, args: Any) -> None:
+            kept.append(args[0])
+
+        def leave(module: Any, args: Any, output: Any) -> None:
+            kept.append(output[0] if isinstance(output, tuple) else output)
+
+        handles = [blocks[0].register_forward_pre_hook(enter), *(b.register_forward_hook(leave) for b in blocks)]
+        try:
+            model.model(torch.tensor(ids)[None])
+        finally:
+            for handle in handles:
+                handle.remove()
+    return np.stack([h.reshape(len(ids), -1).numpy() for h in kept])
+
+
+def test_predictions_are_read_out_in_chunks(tiny: Any) -> None:
+    from infogeo_adapters import find_readout
+    from infogeo_adapters.transformers._removal_readout import moved_predictions
+
+    model = tiny("bert")
+    width = model.model.config.hidden_size
+    whole, without = RNG.normal(size=(2, 5, width)), RNG.normal(size=(2, 3, 5, width))
+    without[:, 1, 2] = np.nan
+    found = moved_predictions(find_readout(model), whole, without)
+    beside = ~np.isnan(found)
+    assert np.array_equal(np.argwhere(~beside), [[0, 1, 2], [1, 1, 2]])
+    vocabulary = model.model.config.vocab_size
+    for memory in (1.0, 64.0 * vocabulary, 200.0 * vocabulary):
+        again = moved_predictions(find_readout(model), whole, without, memory=memory)
+        assert np.allclose(again[beside], found[beside], rtol=1e-5)
+    assert moved_predictions(find_readout(model), whole, without[:, :0]).shape == (2, 0, 5)
+
+
 def test_influence_in_a_causal_model_goes_forward(bundled: Any, adapters: Any) -> None:
     from infogeo_adapters import capture_background
 
@@ -523,6 +599,84 @@ def test_backgrounds_of_the_packaged_text_are_kept(make_tiny: Any, adapters: Any
     assert not np.allclose(changed.covariance, made.covariance)
 
 
+def test_one_background_of_states_serves_all(make_tiny: Any, adapters: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from infogeo_adapters import load_model, local_influence
+    from infogeo_adapters.transformers import backgrounds
+
+    given: list[dict[str, Any]] = []
+
+    def few(model: Any, **more: Any) -> Any:
+        given.append(more)
+        return own(model, SENTENCES, **more)
+
+    own = backgrounds.capture_background
+    monkeypatch.setattr(backgrounds, "capture_background", few)
+    net, tokenizer = make_tiny("bert")
+    model = load_model(net, tokenizer=tokenizer)
+    for _ in range(2):
+        adapters.measure_influence(model, TEXT, layers=2, batch_tokens=50)
+        local_influence(model, TEXT, layers=2, direction="embedding")
+    assert given == [{"pooling": "mean", "batch_tokens": 50}]
+    local_influence(model, TEXT, layers=2, direction="embedding", pooling="last")
+    assert len(given) == 2
+
+
+def test_a_seed_that_decides_nothing_makes_no_other_background(tiny: Any, adapters: Any) -> None:
+    model = tiny("bert")
+    made = adapters.effects_background(model, sentences=2, removal="mask")
+    assert made is adapters.effects_background(model, sentences=2, removal="mask", rng=4)
+    made = adapters.effects_background(model, sentences=2, removal="resample")
+    assert made is adapters.effects_background(model, sentences=2, removal="resample", rng=np.int64(0))
+    assert made is not adapters.effects_background(model, sentences=2, removal="resample", rng=4)
+    with pytest.raises(ArgumentError, match="rng"):
+        adapters.effects_background(model, sentences=2, rng=None)
+
+
+def test_effects_are_summed_batch_by_batch(model: Any, adapters: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    own = EffectMoments.add
+
+    def noted(self: Any, effects: Any) -> None:
+        sizes.append(effects.shape[1])
+        own(self, effects)
+
+    monkeypatch.setattr(EffectMoments, "add", noted)
+    whole = adapters.effects_background(model, SENTENCES)
+    sizes.clear()
+    found = adapters.effects_background(model, SENTENCES, batch_tokens=20)
+    assert max(sizes) <= 20
+    assert found.n_effects == whole.n_effects == sum(sizes)
+    assert np.allclose(found.covariance, whole.covariance, rtol=1e-3, atol=1e-5 * whole.covariance.max())
+    assert np.allclose(found.fourth_moment, whole.fourth_moment, rtol=1e-3)
+
+
+@pytest.mark.parametrize("distribution", ["states", "readout"])
+@pytest.mark.parametrize("removal", ["hide", "delete"])
+def test_influence_is_measured_batch_by_batch(
+    tiny: Any, adapters: Any, monkeypatch: pytest.MonkeyPatch, distribution: Any, removal: str
+) -> None:
+    from infogeo_adapters import capture_background
+    from infogeo_adapters.transformers import _removal_readout
+
+    rows: list[int] = []
+    own = {"states": adapters.whitened_lengths, "readout": _removal_readout.moved_predictions}[distribution]
+
+    def noted(*given: Any) -> Any:
+        rows.append(given[0 if distribution == "states" else 2].shape[1])
+        return own(*given)
+
+    model, text = tiny("bert"), "The old man sells unbelievable sea shells by the well"
+    background = capture_background(model, SENTENCES) if distribution == "states" else None
+    given: dict[str, Any] = {"removal": removal, "distribution": distribution, "background": background}
+    once = adapters.measure_influence(model, text, **given)
+    monkeypatch.setattr(adapters, "whitened_lengths", noted)
+    monkeypatch.setattr(_removal_readout, "moved_predictions", noted)
+    found = adapters.measure_influence(model, text, batch_tokens=60, **given)
+    assert max(rows) <= 4
+    assert sum(rows) == 10
+    assert np.allclose(found.values, once.values, rtol=1e-3, atol=1e-4)
+
+
 def test_a_text_as_background_is_cut_into_sentences(tiny: Any, adapters: Any) -> None:
     text = 'Stop! "The old man sells sea shells." It was raining and the dog ran home.\n\nShe sells it by the well.'
     found = adapters.effects_background(tiny("bert"), text, sentences=2)
@@ -552,6 +706,53 @@ def test_wrong_arguments_are_refused(tiny: Any, adapters: Any, given: dict[str, 
         adapters.measure_influence("bert", TEXT)
     with pytest.raises(ArgumentError, match="load_model"):
         adapters.effects_background("bert")
+
+
+@pytest.mark.parametrize(("family", "given", "error", "message"), [
+    ("gpt2", {"removal": "mask"}, ModelError, "no mask token"),
+    ("bert", {"blocks": [9]}, ArgumentError, "from 1 to 3"),
+    ("bert", {"shrinkage": "much"}, ArgumentError, "ledoit_wolf"),
+    ("bert", {"shrinkage": 2.0}, DomainError, "from 0 to 1"),
+    ("bert", {"manifold": "sphere"}, ArgumentError, "does not exist"),
+    ("bert", {"manifold": "sphere", "distribution": "readout"}, ArgumentError, "does not exist"),
+    ("bert", {"distribution": "effects", "layers": [0, 1]}, ArgumentError, "layers 1 to 3"),
+])
+def test_what_cannot_be_is_refused_before_any_work(
+    tiny: Any, adapters: Any, monkeypatch: pytest.MonkeyPatch, family: str, given: Any, error: Any, message: str
+) -> None:
+    from infogeo_adapters.transformers import _removal_rows, backgrounds
+
+    def work(*given: Any, **more: Any) -> Any:
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr(backgrounds, "capture_background", work)
+    monkeypatch.setattr(_removal_rows, "run_model", work)
+    with pytest.raises(error, match=message):
+        adapters.measure_influence(tiny(family), TEXT, **given)
+
+
+def test_backgrounds_made_otherwise_are_refused(tiny: Any, adapters: Any) -> None:
+    from infogeo_adapters import MeanEmbedding, capture_background
+
+    model = tiny("llama")
+    first = capture_background(model, SENTENCES, pooling="first")
+    with pytest.raises(ArgumentError, match="pooling 'first'"):
+        adapters.measure_influence(model, TEXT, background=first)
+    plain = adapters.effects_background(model, SENTENCES)
+    for given in ({"blocks": [2]}, {"reading": "twice"}):
+        made = adapters.effects_background(model, SENTENCES, **given)
+        for background, more in ((plain, given), (made, {})):
+            with pytest.raises(ArgumentError, match="found effects of words taken away with"):
+                adapters.measure_influence(model, TEXT, distribution="effects", background=background, **more)
+        fits = adapters.measure_influence(
+            model, TEXT, distribution="effects", background=made, layers=[2, 3], **given
+        )
+        assert fits.values.any()
+    with pytest.raises(ArgumentError, match="'removal_mean_over': 'vocabulary'"):
+        adapters.measure_influence(
+            model, TEXT, distribution="effects", removal=MeanEmbedding(background=SENTENCES[0]),
+            background=adapters.effects_background(model, SENTENCES, removal="mean"),
+        )
 
 
 def test_what_does_not_fit_the_model_is_refused(tiny: Any, minilm: Any, adapters: Any) -> None:

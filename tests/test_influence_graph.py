@@ -26,14 +26,14 @@ from infogeo_adapters import (  # noqa: E402
     measure_influence,
 )
 from infogeo_adapters.models import background_text  # noqa: E402
-from infogeo_adapters.transformers import edge_influence, influence, influence_meter  # noqa: E402
+from infogeo_adapters.transformers import backgrounds, edge_influence, influence_meter  # noqa: E402
 from infogeo_adapters.transformers.influence_meter import InfluenceMeter, default_edges, default_layers  # noqa: E402
 from infogeo_adapters.transformers.removal import REMOVALS, find_removal  # noqa: E402
 
 TEXT = "She sells sea shells"
 SENTENCE = "The old woman gave the dog a bone."
 ZOO_TEXT = "the cat sat on the mat and the dog ran"
-own_sentences = influence.background_sentences
+own_sentences = backgrounds.background_sentences
 
 
 def few_sentences(text: Any, count: int) -> list[str]:
@@ -43,7 +43,7 @@ def few_sentences(text: Any, count: int) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def short_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (influence, edge_influence, influence_meter):
+    for module in (backgrounds, edge_influence, influence_meter):
         monkeypatch.setattr(module, "background_sentences", few_sentences)
 
 

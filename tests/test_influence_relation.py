@@ -14,9 +14,10 @@ from model_zoo import make_specimen, make_tokenizer
 
 import infogeo
 from infogeo.errors import ArgumentError, DomainError, ModelError, TextError
-from infogeo_adapters.analysis import SentenceAnalysis, analyze, default_construction, read_text
+from infogeo_adapters.analysis import SentenceAnalysis, analyze
 from infogeo_adapters.influence_relation import INFLUENCE, MOST_WORDS, InfluenceRelation, construction, why_no_influence
 from infogeo_adapters.relations import Context, Material
+from infogeo_adapters.text_reading import default_construction, read_text
 from infogeo_adapters.transformers.attention import head_average
 from infogeo_adapters.transformers.capture import capture_activations, capture_background
 from infogeo_adapters.transformers.influence_graphs import influence_affinity, influence_graph

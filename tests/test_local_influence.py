@@ -15,7 +15,14 @@ from model_zoo import TEXT, ZOO, make_specimen, make_tokenizer
 
 from infogeo import Background, Categorical, fisher_rao_distance
 from infogeo.errors import ArgumentError, DomainError, ModelError, ShapeError, TextError
-from infogeo_adapters import capture_activations, capture_background, find_readout, load_model, local_influence
+from infogeo_adapters import (
+    capture_activations,
+    capture_background,
+    effects_background,
+    find_readout,
+    load_model,
+    local_influence,
+)
 from infogeo_adapters.transformers._local_tangents import MissingDerivativeError, push_forward
 from infogeo_adapters.transformers.forward import prepare
 from infogeo_adapters.transformers.local_influence import LocalInfluence, local_effects
@@ -406,6 +413,17 @@ def test_what_cannot_be_is_refused(bert, gpt, minilm, backgrounds):
             "distribution": "effects", "effects": local_effects(gpt, SHORT, at=2, direction="embedding"), "at": 2,
         }),
         (DomainError, "intensity", {"distribution": "states", "background": backgrounds["bert"], "shrinkage": 2.0}),
+        (DomainError, "intensity", {"distribution": "states", "shrinkage": 2.0}),
+        (ArgumentError, "found pooling 'mean'", {
+            "distribution": "states", "background": backgrounds["bert"], "pooling": "last",
+        }),
+        (ArgumentError, "small move at layer 1, embedding", {
+            "distribution": "effects", "effects": local_effects(bert, SHORT, at=2, direction="embedding"), "at": 1,
+            "direction": "embedding",
+        }),
+        (ArgumentError, "found those of 'hide'", {
+            "distribution": "effects", "effects": effects_background(bert, [SHORT]), "direction": "embedding",
+        }),
     ]
     for kind, message, options in cases:
         with pytest.raises(kind, match=message):

@@ -6,8 +6,9 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from model_zoo import ALSO, ZOO, make_net, make_specimen, make_tokenizer
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
 
-from infogeo.errors import ArgumentError, ModelError, TextError  # noqa: E402
+from infogeo.errors import ArgumentError, DomainError, ModelError, TextError  # noqa: E402
 from infogeo_adapters import capture_activations, load_model  # noqa: E402
 from infogeo_adapters.transformers import _removal_rows  # noqa: E402
 from infogeo_adapters.transformers._removal_hiding import curtain, find_hideout  # noqa: E402
@@ -322,6 +323,50 @@ def test_draws_depend_on_seed_and_text_alone(tiny: Any) -> None:
     assert not close(many[0].without, word_effects(model, texts[0], removal="resample", rng=6).without, 1e-3)
     random = [word_effects(model, texts[0], removal="resample", rng=np.random.default_rng(1)) for _ in range(2)]
     assert close(random[0].without, random[1].without)
+    wide = word_effects(model, texts[0], removal="resample", rng=np.int64(5))
+    assert wide.source.seed == 5
+    assert close(wide.without, many[0].without)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_both_copies_of_a_text_get_the_same_draws(tiny: Any, family: str) -> None:
+    from infogeo_adapters.transformers.echo import prepare_reading
+
+    model, text = tiny(family), "she sells unbelievable shells"
+    item = prepare_reading(model, text, None, "error", "twice")
+    remover = ResampleWord(samples=50).ready(model, find_stack(model.model), 0)
+    several = False
+    for j in range(1, 4):
+        rows = np.array([row.ids for row in remover.rows(item, j)])
+        first, second = np.split(np.flatnonzero(item.table == j), 2)
+        assert item.read[second].all()
+        assert not item.read[first].any()
+        assert np.array_equal(rows[:, first], rows[:, second])
+        assert len(np.unique(rows[:, first], axis=0)) > 1
+        rest = np.delete(rows, np.flatnonzero(item.table == j), axis=1)
+        assert (rest == np.delete(item.tokens.ids, np.flatnonzero(item.table == j))).all()
+        several |= len(first) > 1
+    assert several
+
+
+def test_a_word_written_otherwise_in_the_second_copy_is_drawn_there_too(tiny: Any) -> None:
+    from infogeo_adapters.transformers.echo import prepare_reading
+
+    model = tiny("gpt2")
+    item = prepare_reading(model, "it was a", None, "error", "twice")
+    places = np.flatnonzero(item.table == 0)
+    assert len(places) == 3
+    rows = np.array([r.ids for r in ResampleWord(samples=50).ready(model, find_stack(model.model), 0).rows(item, 0)])
+    assert (rows[:, places] != item.tokens.ids[places]).any(axis=0).all()
+
+
+def test_predictions_that_are_not_numbers_are_not_drawn_from(make_tiny: Any) -> None:
+    net, tokenizer = make_tiny("bert")
+    model = load_model(net, tokenizer=tokenizer)
+    with torch.no_grad():
+        net.cls.predictions.bias.fill_(float("nan"))
+    with pytest.raises(DomainError, match="nothing can be drawn"):
+        word_effects(model, "The dog", removal="resample")
 
 
 def test_a_first_word_is_drawn_after_the_beginning_of_a_text(make_tiny: Any) -> None:
@@ -469,6 +514,28 @@ def test_ways_are_found_by_name() -> None:
     assert list(REMOVALS) == ["hide", "mask", "delete", "mean", "resample"]
     assert find_removal("hide", [3, 1]) == HideWord(blocks=(1, 3))
     assert find_removal(DeleteWord()) == DeleteWord()
+    assert find_removal(HideWord(blocks=(2,)), [2]) == HideWord(blocks=(2,))
+    with pytest.raises(ArgumentError, match=r"found \(1,\), but the removal says \(2,\)"):
+        find_removal(HideWord(blocks=(2,)), [1])
+
+
+def test_layers_may_be_given_in_any_sequence(tiny: Any) -> None:
+    for layers in ([1, 2], (1, -2), range(1, 3), np.array([1, 2]), iter([1, 2])):
+        assert word_effects(tiny("bert"), "The dog", layers=layers).layers == (1, 2)
+    assert word_effects(tiny("bert"), "The dog", layers=np.int64(2)).layers == (2,)
+
+
+def test_a_text_without_tokens_has_no_mean(tiny: Any) -> None:
+    with pytest.raises(TextError, match="finds no token in"):
+        word_effects(tiny("bert"), "The dog", removal=MeanEmbedding(background="\u200b"))
+
+
+def test_a_model_that_hides_in_all_blocks_or_none_says_so_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = next((n for n in HIDING if find_hideout(specimen(n).model, find_stack(specimen(n).model)).way == "mask"), "")
+    assert name
+    model = specimen(name)
+    with pytest.raises(ModelError, match="in all blocks"):
+        HideWord(blocks=(1,)).ready(model, find_stack(model.model), 0)
 
 
 @pytest.mark.parametrize(("given", "message"), [
@@ -531,7 +598,54 @@ def test_a_way_of_ones_own(tiny: Any) -> None:
     found = word_effects(tiny("bert"), "The dog", removal=Reversed())
     assert found.removal == "reversed"
     assert found.source.options["removal"] == "reversed"
+    from infogeo_adapters.transformers.influence import effects_background
+
+    assert Reversed() != Reversed()
+    one, other = Reversed(), Reversed()
+    made = effects_background(tiny("bert"), removal=one, sentences=2)
+    assert effects_background(tiny("bert"), removal=one, sentences=2) is made
+    assert effects_background(tiny("bert"), removal=other, sentences=2) is not made
     with pytest.raises(NotImplementedError):
         Removal().ready(tiny("bert"), find_stack(tiny("bert").model), 0)
     with pytest.raises(NotImplementedError):
         Remover().rows(None, 0)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Given(Removal):
+    """Rows that a function makes."""
+
+    name: ClassVar[str] = "given"
+    make: Any = None
+    more: Any = None
+
+    def ready(self, model: Any, stack: Any, seed: int) -> Remover:
+        made = Remover()
+        object.__setattr__(made, "rows", self.make)
+        return made
+
+
+@pytest.mark.parametrize("change", [
+    None, {"word": 5}, {"ids": np.array([1, 2])}, {"ids": np.array([10**6, 1, 1, 1])}, {"ids": np.array([-1, 1, 1, 1])},
+    {"ids": np.ones(4)}, {"types": np.zeros(3, dtype=int)}, {"marked": np.zeros(3, dtype=bool)},
+    {"kept": np.array([1, 0, 2, 3])}, {"kept": np.array([0, 1, 2, 4])}, {"kept": np.array([0, 1])},
+])
+def test_rows_that_cannot_be_run_are_refused(tiny: Any, change: Any) -> None:
+    def rows(item: Any, word: int) -> list[Any]:
+        plain = {"word": word, "ids": item.tokens.ids, "types": item.tokens.types}
+        return [] if change is None else [_removal_rows.Row(**{**plain, **change})]
+
+    with pytest.raises(ArgumentError, match="gives for word 0 no row of that word"):
+        word_effects(tiny("bert"), "The dog", removal=Given(make=rows))
+
+
+def test_settings_of_any_kind_are_noted_and_those_that_cannot_be_told_apart_refused(tiny: Any) -> None:
+    def rows(item: Any, word: int) -> list[Any]:
+        return [_removal_rows.Row(word=word, ids=item.tokens.ids, types=item.tokens.types)]
+
+    found = word_effects(tiny("bert"), "The dog", removal=Given(make=rows, more=(1, 2)))
+    assert found.source.options["removal_more"] == "1,2"
+    assert "rows" in str(found.source.options["removal_make"])
+    assert close(found.without, found.whole[:, None])
+    with pytest.raises(ArgumentError, match="cannot be hashed"):
+        word_effects(tiny("bert"), "The dog", removal=Given(make=rows, more=[1]))

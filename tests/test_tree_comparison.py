@@ -22,6 +22,7 @@ from infogeo import (
     compare_families,
     score_closeness,
 )
+from infogeo._tree_choice import choose_variants, parts_of
 from infogeo._tree_statistics import MeanByLength, Ratio, Resamples, holm, mcnemar_p_value, sign_flip_p_value
 from infogeo.errors import ArgumentError, DomainError, FormatError, ShapeError
 
@@ -547,6 +548,22 @@ def test_p_values_are_uniform_where_nothing_differs_though_relations_of_a_senten
     for level in (0.05, 0.2, 0.5, 0.8):
         assert np.mean(np.array(flips) <= level) == pytest.approx(level, abs=4.5 * math.sqrt(level * (1 - level) / 500))
     assert np.mean(np.array(edges) <= 0.05) > 0.2  # which is why sentences are what is tested
+
+
+@pytest.mark.parametrize(("ahead", "least", "most"), [(0.0, 0.26, 0.46), (0.4, -0.1, 0.1)])
+def test_halves_that_choose_for_each_other_hang_together_where_the_choice_is_luck(ahead, least, most):
+    """Of three equally good variants by E(max)^2 / 2 = 0.36; not at all where one is better."""
+    rng = np.random.default_rng(16)
+    truth = 0.5 + np.array([ahead, 0, 0])
+    errors = []
+    for _ in range(800):
+        table = direct_table(rng.random((60, 1, 3)) < truth)
+        parts = parts_of(table, None, "cross", None)
+        draws = [Resamples((30,), 1, 0, 1e8)] * 2
+        indices = choose_variants(parts, "spanning", draws)[1]
+        errors.append([part.reporting.found(i).mean() - truth[i[0]] for part, i in zip(parts, indices, strict=True)])
+    assert np.mean(errors) == pytest.approx(0.0, abs=0.01)  # no number is too high, though
+    assert least < np.corrcoef(np.transpose(errors))[0, 1] < most
 
 
 def test_a_real_difference_is_found():

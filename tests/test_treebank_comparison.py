@@ -713,9 +713,13 @@ def test_labels_of_the_second_half_change_nothing_that_the_first_half_decides(ti
             for b in (bank, other)
         )
     for name in families:
-        first, second = (found.chosen(name) for found in (one, two))
-        # what the first half has chosen is reported on the second
-        assert first[-1].variant.partition(" / ")[0] == second[-1].variant.partition(" / ")[0], name
+        first, second = (
+            next(choice.variant for choice in found.chosen(name) if choice.chosen_on == "first half")
+            for found in (one, two)
+        )
+        # of a family with labels what was fitted to the first half stands first
+        first, second = (variant.partition(" / ")[0].partition(" (fitted")[0] for variant in (first, second))
+        assert first == second, name
     assert one.estimate("structural probe").value != two.estimate("structural probe").value
 
 
@@ -821,6 +825,42 @@ def test_a_family_that_is_added_is_the_only_one_that_is_computed(model, bank, tm
     assert same(both, run(model, bank, None, [new, Toy(), Learner()]))
     assert both.seconds["toy"] == before.seconds["toy"]
     assert both.shared_seconds == before.shared_seconds
+
+
+def test_each_file_is_read_once_for_the_table(model, bank, tmp_path, monkeypatch):
+    names = ["cosine", "Euclidean", "layer-0 cosine", "attention head"]
+    for some in (names[:1], names[:3], names):  # three files for each batch
+        found = run(model, bank, tmp_path, some)
+    read, unpack = [], store._unpacked
+
+    def counted(path: Path, *, header_only: bool = False) -> Any:
+        if not header_only:
+            read.append(path.name)
+        return unpack(path, header_only=header_only)
+
+    monkeypatch.setattr(store, "_unpacked", counted)
+    assert same(run(model, bank, tmp_path, names), found)
+    assert sorted(read) == sorted(path.name for path in tmp_path.glob("batch-*"))
+
+
+def test_a_family_is_fitted_with_what_is_kept_of_its_own_half_only(model, bank, monkeypatch):
+    asked, get = [], store.MemoryStore.get
+
+    def noted(self: Any, batch: int, name: str) -> Any:
+        asked.append((batch, name))
+        return get(self, batch, name)
+
+    monkeypatch.setattr(store.MemoryStore, "get", noted)
+    late = make_bank(6)
+    late = dataclasses.replace(late, trees=(*late.trees, *(
+        DependencyTree.from_words(("word1",) * 20, [-1, *range(19)], name=f"long{k}", line=1000 + k) for k in range(6)
+    )))
+    run(model, late, None, [Learner()], split="half")
+    plan = plan_sentences(model, late, batch_tokens=BATCH)
+    first = [b for b, batch in enumerate(plan.batches) if min(batch) < 6]
+    assert len(first) < len(plan.batches)
+    assert [b for b, name in asked[: len(first)]] == first
+    assert asked[len(first)][0] == 0
 
 
 @pytest.mark.parametrize(("change", "said"), [

@@ -15,10 +15,21 @@ from infogeo import DependencyTree, score_closeness
 from infogeo.errors import ArgumentError, ModelError, ShapeError
 from infogeo_adapters import capture_activations, compare_with_treebank, load_model, local_influence
 from infogeo_adapters.treebank import _greedy
+from infogeo_adapters.treebank._facts import facts_of
 from infogeo_adapters.treebank._greedy import choose_members
 from infogeo_adapters.treebank.ensembles import RelativeEnsembles
 from infogeo_adapters.treebank.families import SentenceReading
-from infogeo_adapters.treebank.influence import EXPONENTS, EdgeInfluenceGraphs, RelativeAttention, RelativeInfluence
+from infogeo_adapters.treebank.influence import (
+    EXPONENTS,
+    JOINT_EXPONENTS,
+    EdgeInfluenceGraphs,
+    InfluenceWithAttention,
+    JointInfluence,
+    RelativeAttention,
+    RelativeInfluence,
+    joint_choices,
+    layer_sets,
+)
 from infogeo_adapters.treebank.local import LocalInfluenceGraphs
 
 pytestmark = pytest.mark.filterwarnings("ignore::infogeo.estimates.EstimateWarning")
@@ -122,12 +133,13 @@ def test_relations_of_punctuation_do_not_count():
 @pytest.mark.parametrize("exponents", [None, (0.5, 1.5)])
 def test_members_are_those_of_a_slow_loop(exponents, memory, monkeypatch):
     monkeypatch.setattr(_greedy, "MEMORY", memory)
-    features = noise(6, seed=3)
-    for k, (maps, tree) in enumerate(zip(features, TREES, strict=True)):
+    trees = TREES[:10]
+    features = noise(5, seed=3)[:10]
+    for k, (maps, tree) in enumerate(zip(features, trees, strict=True)):
         maps[:4] += 1.5 * np.random.default_rng(k).uniform(size=(4, 1, 1)) * gold_of(tree)
     features = [maps.astype(np.float32) for maps in features]
-    found = choose_members(features, TREES, most=4, exponents=exponents)
-    members, exponent, scores = slow(features, TREES, 4, exponents)
+    found = choose_members(features, trees, most=3, exponents=exponents)
+    members, exponent, scores = slow(features, trees, 3, exponents)
     assert len(members) > 1
     assert (found.members, found.exponent) == (members, exponent)
     assert found.scores == pytest.approx(scores)
@@ -236,6 +248,64 @@ def test_ensembles_and_local_influence_go_on_where_they_were_cut_off(any_kind, t
     assert same(before, compare_with_treebank(any_kind, bank, families=families, folder=tmp_path, **QUICK))
     for name in families:
         assert after.estimate(name).value == before.estimate(name).value
+
+
+# Many variants
+
+
+def test_fewer_layers_and_exponents_are_tried_where_there_are_many_heads():
+    parts = 24 * 16 + 24
+    upper = [s for s in layer_sets(24) if s[0] > 12 and len(s) < 3]
+    assert len(upper) * parts * len(JOINT_EXPONENTS) > 15_000
+    assert joint_choices(24, parts, 100_000) == (tuple(upper), JOINT_EXPONENTS)
+    single = tuple((layer,) for layer in range(13, 25))
+    assert joint_choices(24, parts, 12 * parts * len(JOINT_EXPONENTS)) == (single, JOINT_EXPONENTS)
+    assert joint_choices(24, parts, 12 * parts * len(JOINT_EXPONENTS) - 1) == (single, (1.5,))
+    assert joint_choices(24, parts, 5_000) == (single, (1.5,))
+    (one,), exponents = joint_choices(24, parts, 12 * parts - 1)
+    assert exponents == (1.5,)
+    assert set(one) <= set(range(13, 25))
+    from transformers import BertConfig, BertForMaskedLM
+
+    tokenizer = make_tokenizer()
+    config = BertConfig(
+        vocab_size=VOCABULARY, num_hidden_layers=24, num_attention_heads=16, hidden_size=32, intermediate_size=8
+    )
+    large = load_model(BertForMaskedLM(config).eval(), tokenizer=tokenizer)
+    assert len(JointInfluence(large).variants) == 12 * parts
+    assert len(InfluenceWithAttention(large).variants) == 12 * 24 * 16
+
+
+@pytest.mark.parametrize("family", [JointInfluence, InfluenceWithAttention])
+def test_what_is_left_of_the_variants_is_what_it_was_among_all(any_kind, family):
+    readings = read(any_kind)[:2]
+    whole = family(any_kind)
+    whole.prepare(any_kind, [])
+    full = whole.closeness(any_kind, readings)
+    counts = [len(whole.variants)]
+    for least in (1, 2):
+        most = counts[-1] - 1
+        part = family(any_kind, most_variants=most)
+        part.prepare(any_kind, [])
+        counts.append(len(part.variants))
+        assert counts[-1] <= most or least == 2
+        found = part.closeness(any_kind, readings)
+        for values, all_values in zip(found, full, strict=True):
+            assert len(values) == len(part.variants)
+            for name, one in zip(part.variants, values, strict=True):
+                if name in whole.variants:
+                    np.testing.assert_allclose(one, all_values[whole.variants.index(name)], rtol=1e-6, atol=1e-6)
+        assert facts_of(part).keys() == facts_of(whole).keys()
+        assert facts_of(part)["variants"] != facts_of(whole)["variants"]
+    assert counts[0] > counts[1]
+    assert not any("most_variants" in name for name in facts_of(whole))
+    with pytest.raises(ArgumentError, match="most_variants"):
+        family(any_kind, most_variants=0)
+
+
+def test_a_choice_that_there_is_not_is_refused(encoder):
+    with pytest.raises(ArgumentError, match="choice: found 'entropy', wanted 'labels' or 'none'"):
+        JointInfluence(encoder, choice="entropy")
 
 
 # Local influence

@@ -24,8 +24,8 @@ def similarity_option(command: Command) -> Command:
     """The option that names a file of word pairs."""
     return click.option(
         "--similarity", "-s", metavar="PAIRS.csv",
-        help="Compare with human judgments in place of TEXT: a file with a word, a word and a score in each line. Words "
-        "are read alone, or with --corpus FILE where they occur in a text.",
+        help="Compare with human judgments in place of TEXT: a file with a word, a word and a score in each line. "
+        "Words are read alone, or with --corpus FILE where they occur in a text.",
     )(command)
 
 
@@ -56,11 +56,12 @@ def compare_pairs(options: dict[str, Any], *, alpha: float, seed: int, as_json: 
 def _print(found: SimilarityComparison) -> None:
     lines = [("measure", "layer", "spearman", "interval", "diff", "interval", "pairs")]
     for e in found.estimates:
+        below, above = e.difference_interval or (None, None)
         layers = "/".join(dict.fromkeys(variant.removeprefix("layer ") for variant in e.chosen))
         lines.append((
             visible(e.measure), layers, f"{e.spearman:.3f}", interval_text(*e.interval, ".3f"),
             "" if e.difference is None else f"{e.difference:+.3f}",
-            interval_text(*(e.difference_interval or (None, None)), "+.3f"), str(len(found.pairs)),
+            interval_text(below, above, "+.3f"), str(len(found.pairs)),
         ))
     print_lines(lines)
 

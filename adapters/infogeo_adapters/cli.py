@@ -34,8 +34,8 @@ from infogeo_adapters._require import require
 
 if TYPE_CHECKING:
     from infogeo.words import DistanceMatrix
-    from infogeo_adapters.analysis import Reading
     from infogeo_adapters.relations import EdgeRule, Material
+    from infogeo_adapters.text_reading import Reading
     from infogeo_adapters.transformers.loading import LanguageModel
 
 NEGATIVE = 1
@@ -398,7 +398,7 @@ def _reading(
     material: Material, text: str, options: dict[str, Any], say: Callable[[str], None], *, number: str = "",
     attention: bool = True,
 ) -> Reading:
-    from infogeo_adapters.analysis import cut_note, read_text
+    from infogeo_adapters.text_reading import cut_note, read_text
 
     say(f"reading text{number} with the model")
     reading = read_text(
@@ -419,7 +419,7 @@ def _distances(reading: Reading) -> DistanceMatrix:
 
 def _same_for_all(model: LanguageModel, texts: Sequence[str], options: dict[str, Any]) -> None:
     """Settle the construction that is taken for every line, if none is named."""
-    from infogeo_adapters.analysis import default_construction
+    from infogeo_adapters.text_reading import default_construction
 
     if options["construction"] is None and options["measure"] is None and options["background"] is None:
         options["construction"], note = default_construction(

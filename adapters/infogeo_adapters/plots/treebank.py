@@ -111,7 +111,7 @@ def score_figure(
                     *((place, label(score.name, NAME_LIMIT)) for place, score in places)])
     return figure(
         traces, title=title, caller="score_figure", summary=_said(scores, axis, lines),
-        height=ROW * at + 130 + 18 * len(lines), min_width=620, max_width=980,
+        height=ROW * at + 130 + 18 * len(lines), min_width=500, max_width=980,
         margin={"t": 56 + 18 * len(lines), "b": 46, "r": 20}, showlegend=False, shapes=shapes, annotations=notes,
         xaxis={"title": {"text": label(axis, None)}, "range": [0, min(1.02, 1.06 * top)], "fixedrange": True},
         yaxis={"tickvals": [p for p, _ in ticks], "ticktext": [t for _, t in ticks], "range": [at - 0.4, -0.6],
@@ -226,7 +226,8 @@ def recall_by_relation_figure(
              for name, count in zip(relations, counts, strict=True)]
     return figure(
         traces, title="Recall by relation", caller="recall_by_relation_figure",
-        height=RELATION_ROW * n + 80 + _top(len(scores)), min_width=420, max_width=900, margin={"t": _top(len(scores)), "b": 40, "r": 20}, legend=_legend(),
+        height=RELATION_ROW * n + 80 + _top(len(scores)), min_width=420, max_width=900,
+        margin={"t": _top(len(scores)), "b": 40, "r": 20}, legend=_legend(),
         summary=f"Share of the gold relations found, for {plural(n, 'relation')}, by "
                 f"{', '.join(family[0].name for family in scores)}.",
         xaxis={"title": {"text": "recall"}, "range": [-0.02, 1.02], "fixedrange": True},

@@ -52,7 +52,7 @@ GRAPHS = (
 )
 
 MATRICES = (
-    "In both pictures dark means close. Attention has a direction: the word of the row looks at the word of the "
+    "In these pictures dark means close. Attention has a direction: the word of the row looks at the word of the "
     "column. What it gives to special tokens, such as the begin token, is left out, so rows need not sum to one."
 )
 

@@ -27,9 +27,9 @@ from infogeo_adapters.progress import progress_bar
 from infogeo_adapters.transformers._edge_reader import EdgeReader
 from infogeo_adapters.transformers.alignment import Words
 from infogeo_adapters.transformers.arguments import check_capture, check_model, several_texts, words_of_each
+from infogeo_adapters.transformers.backgrounds import background_sentences
 from infogeo_adapters.transformers.echo import Reading, find_reading, prepare_reading
 from infogeo_adapters.transformers.forward import Overflow, of_text
-from infogeo_adapters.transformers.influence import background_sentences
 from infogeo_adapters.transformers.loading import LanguageModel
 
 if TYPE_CHECKING:

@@ -16,11 +16,12 @@ from infogeo.influence import DistanceProfile, Manifold, distance_profile, norma
 from infogeo.results import Source
 from infogeo_adapters.models import background_text
 from infogeo_adapters.transformers._edge_reader import check_blocks
+from infogeo_adapters.transformers.backgrounds import background_sentences
 from infogeo_adapters.transformers.echo import Reading
 from infogeo_adapters.transformers.edge_influence import EdgeMeter
 from infogeo_adapters.transformers.forward import Overflow
 from infogeo_adapters.transformers.head_outputs import attending_blocks
-from infogeo_adapters.transformers.influence import Distribution, background_sentences, measure_influence
+from infogeo_adapters.transformers.influence import Distribution, measure_influence
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.removal import Removal
 from infogeo_adapters.transformers.stack import find_stack

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, NDArray[Any]]
 Facts = Mapping[str, Any]
 """What decides numbers, by name, as plain values that JSON knows."""
+IN_VARIANTS = "told by the variants"
+"""In the metadata of a field: it decides which variants there are and nothing else, so that these tell it."""
 
 
 def facts_of(family: GraphFamily | FittedFamily) -> dict[str, Any]:
     """What decides the numbers of a family besides model and sentences: its class, kind, variants, options and code.
 
     Options are its attribute ``options`` (a mapping) if it has one, and otherwise the fields of a dataclass that its
-    constructor takes, except those whose name begins with an underscore. Ask before the family has been prepared.
+    constructor takes, except those whose name begins with an underscore and those that the variants tell (metadata
+    :data:`IN_VARIANTS`). Ask before the family has been prepared.
 
     Code is the attribute ``revision`` where a family has one, a number that is raised when the same options give other
     numbers, as in families of infogeo. Of other classes it is the source of the class, too, and of those it inherits
@@ -48,7 +51,8 @@ def facts_of(family: GraphFamily | FittedFamily) -> dict[str, Any]:
     if isinstance(given, Mapping):
         options = {str(name): value for name, value in given.items()}
     elif dataclasses.is_dataclass(family):
-        fields = [f.name for f in dataclasses.fields(family) if f.init and not f.name.startswith("_")]
+        given_by_user = [f for f in dataclasses.fields(family) if f.init and not f.metadata.get(IN_VARIANTS)]
+        fields = [f.name for f in given_by_user if not f.name.startswith("_")]
         options = {name: getattr(family, name) for name in fields}
     else:
         raise ArgumentError(

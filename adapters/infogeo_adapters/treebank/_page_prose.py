@@ -3,20 +3,20 @@
 MEASURED = (
     "UUAS is the share of the relations of the treebank that a spanning tree of the graph joins, in whichever "
     "direction, over all sentences together; punctuation is left out. Of each family one variant (layer, head, "
-    "normalization) was chosen on other sentences than those it is reported on. A dot is the score, its bar the {level} "
-    "interval from resampled sentences."
+    "normalization) was chosen on other sentences than those it is reported on. A dot is the score, its bar the "
+    "{level} interval from resampled sentences."
 )
 GROUPS = (
     "Families are grouped by what they draw on. Those trained on trees have weights, or sets of heads, fitted to "
-    "the trees of other sentences; of all others one variant was chosen, and no more. Baselines know word order, chance, "
-    "the lengths of relations, or a model that was never trained."
+    "the trees of other sentences; of all others one variant was chosen, and no more. Baselines know word order, "
+    "chance, the lengths of relations, or a model that was never trained."
 )
 TABLE = (
     "Long are the relations of words more than three apart, where joining neighbors finds nothing. Differences "
-    "are to {reference}, on the same sentences. The p-values are of an exact sign-flip test of the sentences, corrected "
-    "for the number of families (Holm). DSpr is the rank correlation of distances in the tree with closeness, "
-    "punctuation counted. Seconds are of each family beside what all share; what several families measure is counted "
-    "once, for the first of them that measured it."
+    "are to {reference}, on the same sentences. The p-values are of an exact sign-flip test of the sentences, "
+    "corrected for the number of families (Holm). DSpr is the rank correlation of distances in the tree with "
+    "closeness, punctuation counted. Seconds are of each family beside what all share; what several families measure "
+    "is counted once, for the first of them that measured it."
 )
 DISTANCE = (
     "Near relations are many and easy: adjacent words find all of distance 1. What a graph knows beyond word order "
@@ -53,14 +53,21 @@ CHOSEN = {
     "other sentences": "The variant of every family was chosen on another file, and all sentences of this one are "
                        "reported on.",
 }
+LUCK = (
+    "With the cross split the two halves that chose are, taken together, the sentences that are reported on: which "
+    "family is called the best owes a little to luck, for which the corrected p-values account and the intervals do "
+    "not."
+)
 CAUTIONS = (
     "The family called the best influence family here is the one with the highest score where variants were chosen.",
-    "With the cross split these are the sentences that are reported on, too; the name of the family then owes a little "
-    "to luck, for which the corrected p-values account and the intervals do not.",
-    "The intervals hold the choice of variants fixed. How firm it is says the share of resamples in which the same "
-    "variant is chosen again.",
-    "Sentences of one document resemble each other, which the intervals do not know; they are somewhat too "
-    "narrow for texts of few sources.",
+    (
+        "The intervals hold the choice of variants fixed. How firm it is says the share of resamples in which the same "
+        "variant is chosen again."
+    ),
+    (
+        "Sentences of one document resemble each other, which the intervals do not know; they are somewhat too "
+        "narrow for texts of few sources."
+    ),
     "One treebank is one way to draw trees. Another scheme of annotation would give other numbers.",
 )
 SKIPPED = "These sentences are in no number. skipped.csv names them all."

@@ -136,7 +136,8 @@ def _scores(found: ModelTreebankComparison) -> PageSection:
     )
     return PageSection(
         "scores", "Which graph finds most", findings=tuple(_verdicts(found)),
-        paragraphs=(prose.MEASURED.format(level=_level(found)), prose.GROUPS), figures=(Figure("scores-plot", picture),),
+        paragraphs=(prose.MEASURED.format(level=_level(found)), prose.GROUPS),
+        figures=(Figure("scores-plot", picture),),
     )
 
 
@@ -304,7 +305,7 @@ def _choice(found: ModelTreebankComparison) -> PageSection:
         for name in _names(found) for c in found.chosen(name) if c.n_variants > 1
     ]
     table = Table("What was chosen, of how many variants, and how often again in resamples", columns, rows)
-    cautions = [c for c in prose.CAUTIONS if found.split == "cross" or not c.startswith("With the cross split")]
+    cautions = [prose.CAUTIONS[0], *([prose.LUCK] if found.split == "cross" else []), *prose.CAUTIONS[1:]]
     return PageSection(
         "choice", "How variants were chosen, and what to beware of", paragraphs=(prose.CHOSEN.get(found.split, ""),),
         findings=tuple(cautions), tables=(table,) if rows else (),
@@ -316,7 +317,8 @@ def _missing(found: ModelTreebankComparison) -> PageSection | None:
     if found.skipped:
         columns = [{"name": name, "number": name == "line"} for name in ("sentence", "line", "reason")]
         rows: list[list[Any]] = [
-            [visible(s.name), page_number(str(s.line)), visible(skip_reason(s.reason))] for s in found.skipped[:MOST_SKIPPED]
+            [visible(s.name), page_number(str(s.line)), visible(skip_reason(s.reason))]
+            for s in found.skipped[:MOST_SKIPPED]
         ]
         more = f", the first {MOST_SKIPPED} of them" if len(found.skipped) > MOST_SKIPPED else ""
         tables.append(Table(f"{plural(len(found.skipped), 'sentence')} skipped{more}", columns, rows))

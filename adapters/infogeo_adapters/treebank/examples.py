@@ -138,7 +138,8 @@ def example_sentences(
         ])
     return tuple(
         ExampleSentence(
-            tree=trees[s], gold=_gold(trees[s]), families=names, kinds=tuple(family.kind for family in plain), place=place,
+            tree=trees[s], gold=_gold(trees[s]), families=names, place=place,
+            kinds=tuple(family.kind for family in plain),
             variants=tuple(of_family[k][0] for of_family in drawn),
             graphs=tuple(
                 _graph(trees[s], of_family[k][1], name) for of_family, name in zip(drawn, names, strict=True)
@@ -161,7 +162,8 @@ def _two(comparison: ModelTreebankComparison, families: Sequence[str] | None) ->
 
 def _compared_trees(comparison: ModelTreebankComparison, treebank: Treebank) -> list[DependencyTree]:
     """The trees of the sentences in the table of scores, in its order."""
-    found, wanted = [], list(zip(comparison.scores.sentences, comparison.scores.n_words.tolist(), strict=True))
+    found: list[DependencyTree] = []
+    wanted = list(zip(comparison.scores.sentences, comparison.scores.n_words.tolist(), strict=True))
     for tree in treebank.trees:
         if len(found) < len(wanted) and (tree.name, len(tree)) == wanted[len(found)]:
             found.append(tree)

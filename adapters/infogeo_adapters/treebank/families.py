@@ -27,7 +27,12 @@ class SentenceReading:
 
 
 class GraphFamily(Protocol):
-    """A way to say how close the words of a sentence are, in one or more variants (layers, heads, normalizations)."""
+    """A way to say how close the words of a sentence are, in one or more variants (layers, heads, normalizations).
+
+    A family may have an attribute ``revision``, a whole number that is raised where the same options give other
+    numbers than before, so that scores kept in a folder are not taken for those of the new code; without it, a class
+    that is no part of infogeo is known by its source.
+    """
 
     @property
     def name(self) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from infogeo._checks import FloatArray
-from infogeo.errors import ModelError
+from infogeo._checks import FloatArray, check_count
+from infogeo.errors import ArgumentError, ModelError
 from infogeo.evidence import (
     PRIOR_EXPONENT,
     log_offsets,
@@ -38,17 +38,22 @@ from infogeo_adapters.transformers.influence_graphs import (
     default_edges,
     default_layers,
 )
-from infogeo_adapters.transformers.removal import Removal, find_removal
+from infogeo_adapters.transformers.removal import HideWord, Removal, find_removal
 from infogeo_adapters.transformers.stack import find_stack
+from infogeo_adapters.treebank._facts import IN_VARIANTS
 
 if TYPE_CHECKING:
     from infogeo.activations import LayerActivations
     from infogeo_adapters.transformers.loading import LanguageModel
     from infogeo_adapters.treebank.families import FamilyKind, SentenceReading
 
-EXPONENTS = (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+EXPONENTS = (1.0, 1.25, 1.5, 2.0)
 """Exponents of the prior by distance that are tried."""
+JOINT_EXPONENTS = (1.25, 1.5)
+"""Those that are tried where many measurements are combined."""
 WAYS = ("rows", "none", "symmetric", "product")
+MOST_VARIANTS = 5_000
+"""Variants of two measurements together above which fewer are tried: closeness of a batch then takes up to 0.8 GB."""
 
 
 @dataclass(eq=False)
@@ -68,7 +73,7 @@ class Measurements:
         layers: tuple[int, ...] = ()
         edges: tuple[tuple[int, int | None], ...] = ()
         if self.words:
-            layers = tuple(range(1, find_stack(self.model.model).depth + 1))
+            layers = moved_layers(self.removal, find_stack(self.model.model).depth)
         else:
             heads = attending_blocks(self.model)
             edges = (*((b, h + 1) for b in heads for h in range(heads[b])), *((b, None) for b in heads))
@@ -148,8 +153,9 @@ class WordInfluence:
         depth = find_stack(self.model.model).depth
         if self.distribution == "readout" and not self.model.has_head:
             raise ModelError(f"{self.model.name} has no head, so that no prediction can be read out")
-        find_removal(self.removal, self.blocks).ready(self.model, find_stack(self.model.model), 0)
-        self.variants = tuple(f"layer {layer}, {way}" for layer in range(1, depth + 1) for way in WAYS)
+        taken = find_removal(self.removal, self.blocks)
+        taken.ready(self.model, find_stack(self.model.model), 0)
+        self.variants = tuple(f"layer {layer}, {way}" for layer in moved_layers(taken, depth) for way in WAYS)
 
     @property
     def name(self) -> str:
@@ -304,25 +310,41 @@ class JointInfluence:
     model : LanguageModel
         With attention that can be taken apart.
     choice : {"labels", "none"}
-        ``labels``: layer sets of the upper half, heads and blocks, and exponents of the prior are variants. ``none``:
-        one variant, the defaults of :func:`infogeo_adapters.influence_graph`, chosen for no model in particular.
+        ``labels``: layers of the upper half and two of them in a row, each with every head and block and two exponents
+        of the prior, are variants. ``none``: one variant, the defaults of :func:`infogeo_adapters.influence_graph`,
+        chosen for no model in particular.
     reading : {"once", "twice"}, optional
+    most_variants : int
+        Where there are more variants, since they grow with blocks times heads times layers, single layers only are
+        taken; if there are still more, the default exponent only; and if there are still more, the default layers of
+        :func:`infogeo_adapters.influence_graph` together instead of single ones. Every head and block is always tried.
+
+    Raises
+    ------
+    ModelError
+        The model has no attention, or words cannot be hidden in it.
+    ArgumentError
+        ``choice`` is something else, or ``most_variants`` no positive whole number.
     """
 
     model: LanguageModel
     choice: Literal["labels", "none"] = "labels"
     reading: Reading | None = None
+    most_variants: int = field(default=MOST_VARIANTS, metadata={IN_VARIANTS: True})
     kind: FamilyKind = field(default="influence", init=False)
 
     def __post_init__(self) -> None:
         check_model(self.model)
+        if self.choice not in ("labels", "none"):
+            raise ArgumentError(f"choice: found {self.choice!r}, wanted 'labels' or 'none'")
         self.reading = find_reading(self.model, self.reading)
         depth = find_stack(self.model.model).depth
-        self._sets = tuple(s for s in layer_sets(depth) if s[0] > depth // 2 and len(s) < 3)
         parts = edge_names(self.model)
+        most = check_count("most_variants", self.most_variants, 1)
+        self._sets, self._exponents = joint_choices(depth, len(parts), most)
         if self.choice == "labels":
             self.variants = tuple(
-                f"{set_name(s)} with {p}, prior {e}" for s in self._sets for p in parts for e in EXPONENTS[1:5]
+                f"{set_name(s)} with {p}, prior {e}" for s in self._sets for p in parts for e in self._exponents
             )
         else:
             edges = default_edges(attending_blocks(self.model), depth)
@@ -354,7 +376,7 @@ class JointInfluence:
                 together = np.concatenate([z[[layer - 1 for layer in default_layers(depth)]], edges[blocks]])
                 found.append(relation_evidence(together, prior_exponent=PRIOR_EXPONENT)[None])
                 continue
-            prior = np.multiply.outer(np.asarray(EXPONENTS[1:5]), log_offsets(z.shape[-1]))
+            prior = np.multiply.outer(np.asarray(self._exponents), log_offsets(z.shape[-1]))
             tried = [
                 (z[[layer - 1 for layer in s]].sum(axis=0) + edges)[:, None] / (len(s) + 1) - prior for s in self._sets
             ]
@@ -463,10 +485,20 @@ class InfluenceWithAttention:
         With attention.
     reading : {"once", "twice"}, optional
         Of influence; attention is of the text given once.
+    most_variants : int
+        Where there are more, fewer layers and exponents are tried, as in :class:`JointInfluence`, with every head.
+
+    Raises
+    ------
+    ModelError
+        The model has no attention, or words cannot be hidden in it.
+    ArgumentError
+        ``most_variants`` is no positive whole number.
     """
 
     model: LanguageModel
     reading: Reading | None = None
+    most_variants: int = field(default=MOST_VARIANTS, metadata={IN_VARIANTS: True})
     kind: FamilyKind = field(default="combination", init=False)
     name: str = field(default="influence with attention", init=False)
 
@@ -475,10 +507,12 @@ class InfluenceWithAttention:
         self.reading = find_reading(self.model, self.reading)
         depth = find_stack(self.model.model).depth
         heads = attending_blocks(self.model)
-        self._sets = tuple(s for s in layer_sets(depth) if s[0] > depth // 2 and len(s) < 3)
         names = [f"block {b}, head {h + 1}" for b in heads for h in range(heads[b])]
+        most = check_count("most_variants", self.most_variants, 1)
+        self._sets, self._exponents = joint_choices(depth, len(names), most)
         self.variants = tuple(
-            f"{set_name(s)} with attention of {p}, prior {e}" for s in self._sets for p in names for e in EXPONENTS[1:5]
+            f"{set_name(s)} with attention of {p}, prior {e}"
+            for s in self._sets for p in names for e in self._exponents
         )
 
     def prepare(self, model: LanguageModel, texts: Sequence[str]) -> None:
@@ -492,12 +526,24 @@ class InfluenceWithAttention:
         for values, reading in zip(self._words.of(readings), readings, strict=True):
             z = standardized_influence(values, self._profiles[0])
             heads = standardized_influence(attention_shares(reading.activations), self._profiles[1])
-            prior = np.multiply.outer(np.asarray(EXPONENTS[1:5]), log_offsets(z.shape[-1]))
+            prior = np.multiply.outer(np.asarray(self._exponents), log_offsets(z.shape[-1]))
             tried = [
                 (z[[layer - 1 for layer in s]].sum(axis=0) + heads)[:, None] / (len(s) + 1) - prior for s in self._sets
             ]
             found.append(np.concatenate(tried).reshape(-1, *z.shape[1:]))
         return found
+
+
+def moved_layers(removal: Removal, depth: int) -> tuple[int, ...]:
+    """Layers after blocks at which a word may move: those from the first block on in which words are hidden.
+
+    Examples
+    --------
+    >>> moved_layers(find_removal("hide"), 3), moved_layers(find_removal("hide", [2]), 3)
+    ((1, 2, 3), (2, 3))
+    """
+    first = min(removal.blocks) if isinstance(removal, HideWord) and removal.blocks else 1
+    return tuple(range(first, depth + 1))
 
 
 def layer_sets(depth: int) -> tuple[tuple[int, ...], ...]:
@@ -511,6 +557,26 @@ def layer_sets(depth: int) -> tuple[tuple[int, ...], ...]:
     return tuple(
         tuple(range(first, first + size)) for size in (1, 2, 3) for first in range(1, depth - size + 2)
     )
+
+
+def joint_choices(depth: int, parts: int, most: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
+    """Layer sets and exponents that are tried with each of so many heads and blocks: the first choice that is not more.
+
+    Examples
+    --------
+    >>> sets, exponents = joint_choices(12, 156, 5_000)  # 12 blocks of 12 heads
+    >>> sets, len(sets) * len(exponents) * 156
+    (((7,), (8,), (9,), (10,), (11,), (12,), (7, 8), (8, 9), (9, 10), (10, 11), (11, 12)), 3432)
+    >>> joint_choices(24, 408, 5_000)[1]  # 24 blocks of 16 heads
+    (1.5,)
+    """
+    upper = tuple(s for s in layer_sets(depth) if s[0] > depth // 2 and len(s) < 3)
+    single = tuple(s for s in upper if len(s) == 1)
+    one = (PRIOR_EXPONENT,)
+    for sets, exponents in ((upper, JOINT_EXPONENTS), (single, JOINT_EXPONENTS), (single, one)):
+        if len(sets) * parts * len(exponents) <= most:
+            return sets, exponents
+    return (tuple(default_layers(depth)),), one
 
 
 def set_name(layers: Sequence[int]) -> str:
