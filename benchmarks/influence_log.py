@@ -23,12 +23,9 @@ from infogeo_adapters.treebank.influence import RelativeInfluence, WordInfluence
 from infogeo_adapters.treebank.registry import FAMILIES, AnyFamily
 
 NAMED = (
-    "adjacent words", "attention head", "attention head, normalized", "attention head relative to distance",
-    "attention head relative to distance, read twice", "attention, head ensemble",
-    "attention, head ensemble, relative to distance", "influence, word hidden", "influence, word hidden, read-out",
-    "influence, word hidden, read once", "influence, layer by entropy", "influence relative to distance",
-    "local influence", "influence, edge cut", "influence, edge cut, relative to distance", "influence, word and edge",
-    "influence, word and edge, without choice", "influence with attention", "influence, ensemble",
+    "adjacent words", "attention head", "attention head, normalized", "influence, word hidden",
+    "influence, layer by entropy", "influence relative to distance", "influence, edge cut",
+    "influence, word and edge, without choice", "influence with attention",
 )
 """Families of the harness that are part of the story."""
 

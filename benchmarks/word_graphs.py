@@ -18,38 +18,40 @@ from pathlib import Path
 from infogeo import FamilyDifference, FamilyEstimate
 from infogeo.errors import ArgumentError
 from infogeo_adapters import ModelTreebankComparison, compare_with_treebank, load_model, progress_bar, read_treebank
+from infogeo_adapters.treebank.registry import DEFAULTS, ON_REQUEST
 
-COLUMNS = ("graph", "chosen on the first half", "UUAS", "95 %", "minus best head", "95 %", "p (Holm)", "long",
-           "minus best head", "95 %", "DSpr", "with punctuation", "seconds")
+COLUMNS = ("graph and choice", "UUAS", "minus best head", "p", "long", "minus best head", "DSpr", "punct.", "s")
 RELATIONS = ("nsubj", "obj", "obl", "nmod", "advcl", "acl", "conj", "ccomp", "xcomp", "amod", "det", "case", "mark",
              "cc", "compound", "aux", "advmod")
 """Relations in the second table."""
 
 
-def percent(value: float | None) -> str:
+def percent(value: float) -> str:
     """A share in percent."""
-    return "" if value is None else f"{100 * value:.1f}"
+    return f"{100 * value:.1f}"
 
 
-def span(found: FamilyEstimate | FamilyDifference, *, signed: bool = False) -> str:
-    """An interval in percent."""
+def around(found: FamilyEstimate | FamilyDifference, *, signed: bool = False) -> str:
+    """A share in percent, and its interval below it."""
+    form = "+.1f" if signed else ".1f"
+    value = f"{100 * found.value:{form}}"
     if found.lower is None or found.upper is None:
-        return ""
-    return " to ".join(f"{100 * end:+.1f}" if signed else f"{100 * end:.1f}" for end in (found.lower, found.upper))
+        return value
+    return f"{value}<br>{100 * found.lower:{form}} to {100 * found.upper:{form}}"
 
 
 def row(found: ModelTreebankComparison, name: str) -> Iterable[str]:
     """One family."""
     every, long = found.estimate(name), found.estimate(name, "long")
-    away, away_long = ["", "", ""], ["", ""]
+    away, p, away_long = "", "", ""
     if name != found.reference:
-        one, other = found.difference(name), found.difference(name, "long")
-        away = [f"{100 * one.value:+.1f}", span(one, signed=True), f"{one.p_holm:.2g}"]
-        away_long = [f"{100 * other.value:+.1f}", span(other, signed=True)]
+        difference = found.difference(name)
+        away, away_long = around(difference, signed=True), around(found.difference(name, "long"), signed=True)
+        p = "< .001" if difference.p_holm < 0.001 else f"{difference.p_holm:.3f}".removeprefix("0")
     seconds = found.seconds.get(name)
     variants = " / ".join(dict.fromkeys(choice.variant for choice in found.chosen(name)))
     return (
-        name, variants, percent(every.value), span(every), *away, percent(long.value), *away_long,
+        f"**{name}**<br>{variants}", around(every), away, p, around(long), away_long,
         f"{found.estimate(name, quantity='dspr').value:.2f}", percent(found.estimate(name, punctuation=True).value),
         "" if seconds is None else f"{seconds:.0f}",
     )
@@ -89,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with progress_bar("sentences") as show:
         found = compare_with_treebank(
             model, read_treebank(given.treebank), split="half", sentences=given.sentences, folder=given.folder,
-            progress=show,
+            families=[DEFAULTS, *ON_REQUEST], progress=show,
         )
     order = sorted(
         (f.name for f in found.families), key=lambda name: -found.estimate(name).value

@@ -216,3 +216,11 @@ def test_a_quiet_command_has_silent_bars_and_the_next_one_has_not(monkeypatch: p
     )
     assert [main(["compare", "-s", "x", *more]) for more in ([], ["-q"], [])] == [0, 0, 0]
     assert seen == [False, True, False]
+
+
+def test_defaults_among_the_families_stands_for_all_but_the_slowest() -> None:
+    from infogeo_adapters.treebank.registry import DEFAULTS, FAMILIES, ON_REQUEST
+
+    assert command.family_list("defaults, local influence") == (DEFAULTS, "local influence")
+    assert command.family_list("adjacent words") == ("attention head", "adjacent words")
+    assert set(ON_REQUEST) < set(FAMILIES)

@@ -1110,3 +1110,12 @@ def test_neighbors_in_a_real_treebank_are_joined_as_often_as_a_loop_counts(minil
                     total += 1
                     hits += abs(words.index(d) - words.index(h)) == 1
     assert found.estimate("adjacent words").value == pytest.approx(hits / total)
+
+
+def test_families_on_request_are_made_only_if_they_are_named(bundled: Any) -> None:
+    from infogeo_adapters.treebank.registry import FAMILIES, ON_REQUEST, make_families
+
+    by_default = {family.name for family in make_families(bundled)[0]}
+    with_more = [family.name for family in make_families(bundled, ["defaults", *ON_REQUEST])[0]]
+    assert not by_default & set(ON_REQUEST)
+    assert set(with_more) == by_default | set(ON_REQUEST) <= set(FAMILIES)

@@ -110,15 +110,18 @@ def family_list(value: str | None) -> tuple[str, ...] | None:
     if value is None:
         return None
     from infogeo_adapters.treebank.comparison import REFERENCE
-    from infogeo_adapters.treebank.registry import family_names
+    from infogeo_adapters.treebank.registry import DEFAULTS, family_names
 
+    names = (DEFAULTS, *family_names())
     pieces, found = [piece.strip() for piece in value.split(",")], [REFERENCE]
     while pieces:
-        size = next((n for n in range(len(pieces), 0, -1) if ", ".join(pieces[:n]) in family_names()), 0)
+        size = next((n for n in range(len(pieces), 0, -1) if ", ".join(pieces[:n]) in names), 0)
         if not size:
-            raise click.UsageError(f"--families: {pieces[0]!r} is none of: {'; '.join(family_names())}")
+            raise click.UsageError(f"--families: {pieces[0]!r} is none of: {'; '.join(names)}")
         found.append(", ".join(pieces[:size]))
         del pieces[:size]
+    if DEFAULTS in found:  # the reference is one of them
+        found.remove(REFERENCE)
     return tuple(dict.fromkeys(found))
 
 

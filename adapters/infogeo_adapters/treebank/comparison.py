@@ -22,6 +22,7 @@ from infogeo_adapters.treebank._run import Run
 from infogeo_adapters.treebank._scoring import table_of
 from infogeo_adapters.treebank.fitting import FittedFamily
 from infogeo_adapters.treebank.registry import (
+    DEFAULTS,
     OF_THE_TWIN,
     UNTRAINED,
     AnyFamily,
@@ -145,7 +146,8 @@ def compare_with_treebank(
         Halves are those of :meth:`infogeo.Treebank.halves`.
     families : iterable of str or families, optional
         Names that :func:`family_names` gives, or objects as
-        :class:`~infogeo_adapters.treebank.families.GraphFamily` describes them. By default all families; of these,
+        :class:`~infogeo_adapters.treebank.families.GraphFamily` describes them. By default all but the slowest, which
+        ``"defaults"`` among the names stands for; of these,
         what the model cannot have is left out with a reason.
     untrained : bool
         Whether some families are also compared on the untrained twin of the model, as ``untrained: ...``.
@@ -222,7 +224,9 @@ def compare_with_treebank(
     if folder is not None:
         check_path("folder", folder)
     check_flag("untrained", untrained)
-    made, left_out = make_families(model, families)
+    asked = None if families is None or isinstance(families, str) else list(families)
+    made, left_out = make_families(model, families if asked is None else asked)
+    named = [] if asked is None else [getattr(entry, "name", entry) for entry in asked]
     readers = [Reader(model=model, families=made)]
     if untrained:
         twins, refused = _twin_reader(model, made)
@@ -238,7 +242,9 @@ def compare_with_treebank(
     first = len(plans[0].treebank.halves()[0]) if choose is None else 0
     run = Run(
         readers=readers, plans=plans, decoders=decoders, split=split, first=first, batch_tokens=batch_tokens,
-        optional=() if families is not None else tuple(f.name for r in readers for f in r.families),
+        optional=() if asked is not None and DEFAULTS not in named else tuple(
+            f.name for r in readers for f in r.families if f.name not in named
+        ),
     )
     with contextlib.ExitStack() as scope:
         stores = run.stores(scope, folder, model, limits)

@@ -58,6 +58,11 @@ FAMILIES: Mapping[str, Factory] = {
 }
 """How each family is made for a model; a family bears the name under which it stands here."""
 
+ON_REQUEST = ("local influence",)
+"""Families that are made only if they are named: what they take is more than all others together."""
+
+DEFAULTS = "defaults"
+"""Stands among names for all families that are made when none are named."""
 UNTRAINED = "untrained: "
 """Begins the names of families of the untrained twin."""
 OF_THE_TWIN = ("attention head", "influence, word hidden")
@@ -88,7 +93,7 @@ def make_families(
     ----------
     model : LanguageModel
     wanted : iterable of str or families, optional
-        By default all that there are.
+        By default all that there are but those of ON_REQUEST; ``"defaults"`` among names stands for these.
 
     Returns
     -------
@@ -107,18 +112,22 @@ def make_families(
         raise ArgumentError(f"families: found the text {wanted!r}, wanted a list of names or families")
     found: list[AnyFamily] = []
     refused: dict[str, str] = {}
-    for entry in FAMILIES if wanted is None else wanted:
-        if not isinstance(entry, str):
+    for entry in [DEFAULTS] if wanted is None else wanted:
+        if entry == DEFAULTS:
+            for name in (name for name in FAMILIES if name not in ON_REQUEST):
+                try:
+                    found.append(FAMILIES[name](model))
+                except ModelError as error:
+                    refused[name] = str(error)
+        elif not isinstance(entry, str):
             found.append(_checked(entry))
         elif entry not in FAMILIES:
-            raise ArgumentError(f"families: found {entry!r}, wanted some of: {'; '.join(FAMILIES)}")
+            raise ArgumentError(f"families: found {entry!r}, wanted some of: {'; '.join((DEFAULTS, *FAMILIES))}")
         else:
             try:
                 found.append(FAMILIES[entry](model))
             except ModelError as error:
-                if wanted is not None:
-                    raise ModelError(f"family {entry!r}: {error}") from error
-                refused[entry] = str(error)
+                raise ModelError(f"family {entry!r}: {error}") from error
     names = [family.name for family in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
