@@ -69,11 +69,11 @@ def quick_bundled() -> Any:
 @contextlib.contextmanager
 def few_sentences(count: int = 8) -> Iterator[None]:
     """Influence is compared with what is usual in so many sentences of the packaged text."""
-    from infogeo_adapters.transformers import edge_influence, influence, influence_meter
+    from infogeo_adapters.transformers import backgrounds, edge_influence, influence_meter
 
-    chosen = influence.background_sentences
+    chosen = backgrounds.background_sentences
     with pytest.MonkeyPatch.context() as patch:
-        for module in (influence, edge_influence, influence_meter):
+        for module in (backgrounds, edge_influence, influence_meter):
             patch.setattr(module, "background_sentences", lambda text, _: chosen(text, count))
         yield
 

@@ -79,7 +79,7 @@ def test_names_of_families_may_hold_commas() -> None:
     (["--treebank", "sample", "--choose", "sample", "--split", "half"], "--split divides one treebank"),
     (["The cat.", "--choose", "sample"], "--choose goes with --treebank"),
     (["The cat.", "--families", "cosine"], "--families goes with --treebank"),
-    (["--treebank", "sample", "--families", "nothing"], "'nothing' is none of: adjacent words; "),
+    (["--treebank", "sample", "--families", "nothing"], "'nothing' is none of: defaults; adjacent words; "),
     (["--treebank", "sample", "--sentences", "0"], "--sentences"),
 ])
 def test_what_does_not_go_together_is_a_usage_error(args: list[str], said: str, capsys: Capture) -> None:

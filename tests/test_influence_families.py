@@ -151,7 +151,7 @@ def test_relative_influence_is_the_evidence_of_the_graph(small: Any, name: str) 
     found = dict(zip(family.variants, family.closeness(model, read(model))[1], strict=True))
     assert len(found) == 6 * len(EXPONENTS)
     for variant, layers, exponent in (
-        ("layer 2, prior 0.75", 2, 0.75), ("layers 2 and 3, prior 1.5", [2, 3], 1.5),
+        ("layer 2, prior 1.0", 2, 1.0), ("layers 2 and 3, prior 1.5", [2, 3], 1.5),
         ("layers 1 to 3, prior 2.0", [1, 2, 3], 2.0),
     ):
         weights = influence_affinity(model, TEXTS[1], layers=layers, edges=[], prior_exponent=exponent)
@@ -181,8 +181,8 @@ def test_words_and_edges_together_are_the_influence_graph(small: Any, name: str)
     labels, none = prepared(JointInfluence(model)), prepared(JointInfluence(model, choice="none"))
     found = dict(zip(labels.variants, labels.closeness(model, read(model))[1], strict=True))
     for variant, layers, edge, exponent in (
-        ("layer 2 with block 1, head 2, prior 1.0", [2], (1, 2), 1.0),
-        ("layers 2 and 3 with block 3, prior 1.75", [2, 3], 3, 1.75),
+        ("layer 2 with block 1, head 2, prior 1.25", [2], (1, 2), 1.25),
+        ("layers 2 and 3 with block 3, prior 1.5", [2, 3], 3, 1.5),
     ):
         weights = influence_affinity(model, TEXTS[1], layers=layers, edges=[edge], prior_exponent=exponent)
         assert agree(found[variant], weights.values)

@@ -213,16 +213,22 @@ def test_every_kind_of_model(tiny: Any, family: str) -> None:
     assert made.distances.source.options["reading"] == ("twice" if family == "gpt2" else "once")
 
 
-def test_without_edges_words_taken_away_are_enough(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_edges_words_taken_away_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    from model_zoo import make_specimen, make_tokenizer
+
+    from infogeo_adapters import load_model
+
+    model = load_model(make_specimen("bert"), tokenizer=make_tokenizer())  # its own, with nothing kept from other tests
+
     def fails(*_: Any, **__: Any) -> Any:
         raise ModelError("no values were found")
 
     monkeypatch.setattr("infogeo_adapters.transformers.influence_meter.EdgeMeter", fails)
-    made = analyze(tiny("bert"), "The dog ran home.", permutations=9)
+    made = analyze(model, "The dog ran home.", permutations=9)
     assert made.by_influence
     assert made.distances.construction == "words hidden, at layers 2 and 3"
     np.testing.assert_allclose(
-        made.distances.values, lengths(tiny("bert"), "The dog ran home.", edges=[]), rtol=1e-6
+        made.distances.values, lengths(model, "The dog ran home.", edges=[]), rtol=1e-6
     )
     assert any("single edges could not be cut: no values were found" in note for note in made.notes)
 

@@ -39,7 +39,7 @@ from infogeo_adapters.treebank import runner, store
 from infogeo_adapters.treebank._facts import facts_of
 from infogeo_adapters.treebank.attention import AttentionHeads
 from infogeo_adapters.treebank.families import SentenceReading
-from infogeo_adapters.treebank.registry import FAMILIES, make_families
+from infogeo_adapters.treebank.registry import FAMILIES, ON_REQUEST, make_families
 from infogeo_adapters.treebank.runner import plan_sentences
 
 pytestmark = pytest.mark.filterwarnings("ignore::infogeo.estimates.EstimateWarning")
@@ -418,11 +418,13 @@ def test_every_family_bears_the_name_it_is_asked_for_by(tiny):
     assert family_names() == tuple(FAMILIES)
     found, refused = make_families(model)
     assert refused == {}
-    assert tuple(f.name for f in found) == tuple(FAMILIES)
+    assert tuple(f.name for f in found) == tuple(name for name in FAMILIES if name not in ON_REQUEST)
+    for name in ON_REQUEST:
+        assert [f.name for f in make_families(model, [name])[0]] == [name]
 
 
 @pytest.mark.parametrize(("families", "said"), [
-    (["attention head", "no such"], "found 'no such', wanted some of: adjacent words;"),
+    (["attention head", "no such"], "found 'no such', wanted some of: defaults; adjacent words;"),
     (["cosine", "cosine"], "found 'cosine' twice"),
     ("cosine", "found the text 'cosine'"),
     ([], "found none"),
@@ -1088,7 +1090,7 @@ def test_all_default_families_are_compared_on_the_sample(monkeypatch):
     assert "would take about" in found.left_out["attention flow"]
     names = [family.name for family in found.families]
     twin = ["untrained: attention head", "untrained: influence, word hidden"]
-    assert names == [*(n for n in family_names() if n != "attention flow"), *twin]
+    assert names == [*(n for n in family_names() if n not in ("attention flow", *ON_REQUEST)), *twin]
     assert all(row[4] is not None and 0 <= row[4] <= 1 for row in found.rows()[1])
     assert found.reference == "attention head"
 

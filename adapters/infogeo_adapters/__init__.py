@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from infogeo_adapters.transformers.attention import single_head as single_head
     from infogeo_adapters.transformers.attention_reduction import ReducedAttention as ReducedAttention
     from infogeo_adapters.transformers.attention_reduction import reduce_attention as reduce_attention
+    from infogeo_adapters.transformers.backgrounds import effects_background as effects_background
     from infogeo_adapters.transformers.capture import capture_activations as capture_activations
     from infogeo_adapters.transformers.capture import capture_background as capture_background
     from infogeo_adapters.transformers.capture import capture_encoder_decoder as capture_encoder_decoder
@@ -66,7 +67,6 @@ if TYPE_CHECKING:
     from infogeo_adapters.transformers.edge_influence import edge_background as edge_background
     from infogeo_adapters.transformers.edge_influence import measure_edge_influence as measure_edge_influence
     from infogeo_adapters.transformers.forward import padding_differences as padding_differences
-    from infogeo_adapters.transformers.influence import effects_background as effects_background
     from infogeo_adapters.transformers.influence import measure_influence as measure_influence
     from infogeo_adapters.transformers.influence import stream_word_effects as stream_word_effects
     from infogeo_adapters.transformers.influence import word_effects as word_effects
@@ -149,7 +149,7 @@ _HOME = {
     "compare_with_treebank": "treebank.comparison",
     "dimension_information": "token_information",
     "edge_background": "transformers.edge_influence",
-    "effects_background": "transformers.influence",
+    "effects_background": "transformers.backgrounds",
     "empirical_fisher": "fisher",
     "example_sentences": "treebank.examples",
     "family_names": "treebank.registry",
