@@ -258,7 +258,7 @@ class Treebank(Result):
             if not trees:
                 raise DomainError(
                     f"the {which} half of {len(self.trees)} sentences, with {len(self.skipped)} skipped, is empty; "
-                    "a treebank is cut in two from two sentences on"
+                    "a treebank that is cut in two to choose and to report needs at least four that can be used"
                 )
             of_half = f"{which} of {before}" if (before := self.source.options.get("half")) else which
             parts.append(Treebank(trees=trees, skipped=skipped, source=self.source.with_options(half=of_half)))

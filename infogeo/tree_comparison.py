@@ -222,7 +222,9 @@ def _check_sizes(parts: Sequence[Part]) -> tuple[str, ...]:
             raise ArgumentError(f"{part.chosen_on}: found no relation without punctuation, wanted some to choose by")
     for name, size in sizes.items():
         if size < 2:
-            raise ArgumentError(f"{name}: found {size} sentences, wanted at least two; give more sentences")
+            raise ArgumentError(
+                f"{name}: found {size} usable sentences, wanted at least two to choose on and two to report on"
+            )
     few = ", ".join(f"{name} {size}" for name, size in sizes.items() if size < FEW_SENTENCES)
     if not few:
         return ()

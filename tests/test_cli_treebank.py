@@ -224,3 +224,19 @@ def test_defaults_among_the_families_stands_for_all_but_the_slowest() -> None:
     assert command.family_list("defaults, local influence") == (DEFAULTS, "local influence")
     assert command.family_list("adjacent words") == ("attention head", "adjacent words")
     assert set(ON_REQUEST) < set(FAMILIES)
+
+
+def test_where_too_few_sentences_are_left_the_skipped_ones_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ("1\tDogs\tdog\tNOUN\tNNS\t_\t2\tnsubj\t_\t_", "2\tran\trun\tVERB\tVBD\t_\t0\troot\t_\t_",
+            "3\thome\thome\tADV\tRB\t_\t2\tadvmod\t_\t_")
+    good = "\n".join(("# sent_id = good", "# text = Dogs ran home", *rows)) + "\n\n"
+    bad = good.replace("good", "circle").replace("\t0\troot", "\t1\tdep")
+    file = tmp_path / "few.conllu"
+    file.write_text(good + bad + good.replace("good", "other"), encoding="utf-8")
+    assert main(["compare", "--treebank", str(file), "--families", "adjacent words", "--no-untrained", "-q"]) == 2
+    told = capsys.readouterr().err
+    assert "skipped circle (line 7)" in told
+    assert "1 skipped; 2 sentences are left" in told
+    assert "at least two" in told or "at least four" in told

@@ -127,6 +127,7 @@ def family_list(value: str | None) -> tuple[str, ...] | None:
 
 def compare_treebank(options: dict[str, Any], *, alpha: float, seed: int, as_json: bool, quiet: bool) -> bool:
     """Compare and print; whether an influence graph is above the best attention head."""
+    from infogeo.errors import InfogeoError
     from infogeo.estimates import EstimateWarning
     from infogeo_adapters.progress import progress_bar
     from infogeo_adapters.treebank.comparison import compare_with_treebank
@@ -139,12 +140,18 @@ def compare_treebank(options: dict[str, Any], *, alpha: float, seed: int, as_jso
     say = teller(quiet)
     model = open_model(options, say)
     say(f"reading {min(options['sentences'] or len(treebank.trees), len(treebank.trees))} sentences with the model")
-    with warnings.catch_warnings(), progress_bar("treebank", unit="sentences") as show:
-        warnings.simplefilter("ignore", EstimateWarning)  # they are told below, as the result has them
-        found = compare_with_treebank(
-            model, treebank, choose=choose, split=options["split"], families=families, untrained=options["untrained"],
-            sentences=options["sentences"], level=1 - alpha, rng=seed, folder=options["resume"], progress=show,
-        )
+    try:
+        with warnings.catch_warnings(), progress_bar("treebank", unit="sentences") as show:
+            warnings.simplefilter("ignore", EstimateWarning)  # they are told below, as the result has them
+            found = compare_with_treebank(
+                model, treebank, choose=choose, split=options["split"], families=families,
+                untrained=options["untrained"], sentences=options["sentences"], level=1 - alpha, rng=seed,
+                folder=options["resume"], progress=show,
+            )
+    except InfogeoError:
+        for bank in (treebank, *(() if choose is None else (choose,))):  # what was skipped may be why
+            _tell_skipped(bank.skipped, f"{len(bank.trees)} sentences are left")
+        raise
     if options["out"] is not None:
         _write_page(found, model, treebank, options["out"], say)
     if as_json:
@@ -233,15 +240,19 @@ def interval_text(low: float | None, high: float | None, form: str) -> str:
 
 def _tell_what_is_missing(found: ModelTreebankComparison) -> None:
     """Families and sentences that are in no number, the sentences with their count at the end."""
-    from infogeo_adapters.treebank._page_numbers import skip_reason
-
     for warning in found.warnings:
         tell(warning)
     for name, reason in found.left_out.items():
         tell(f"without {visible(name)}: {rephrase(visible(reason))}")
-    skipped: Sequence[Any] = found.skipped
+    _tell_skipped(found.skipped, f"{found.n_sentences} sentences are reported on")
+
+
+def _tell_skipped(skipped: Sequence[Any], left: str) -> None:
+    """Sentences that were skipped with their reasons, and their count."""
+    from infogeo_adapters.treebank._page_numbers import skip_reason
+
     for one in skipped[:NAMED]:
         tell(f"skipped {visible(one.name)} (line {one.line}): {rephrase(visible(skip_reason(one.reason)))}")
     if skipped:
         more = f", {len(skipped) - NAMED} of them not named here (--json names all)" if len(skipped) > NAMED else ""
-        tell(f"{len(skipped)} skipped{more}; {found.n_sentences} sentences are reported on")
+        tell(f"{len(skipped)} skipped{more}; {left}")
