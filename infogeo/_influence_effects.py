@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infogeo._checks import FloatArray, IntArray, as_float_array, as_int_array, check_count, check_shape, sealed
-from infogeo.background import ShrinkageRule, check_intensity, ledoit_wolf
+from infogeo.background import ShrinkageRule, intensity_of, ledoit_wolf
 from infogeo.errors import ArgumentError, DomainError, ShapeError
 from infogeo.results import Result, Source
 
@@ -138,12 +138,7 @@ class EffectsBackground(Result):
             raise ArgumentError(f"layer: found {number}, wanted one of {listed(self.layers)}")
         r = self.layers.index(number)
         s = self.covariance[r]
-        if callable(shrinkage):
-            intensity = float(shrinkage(s, n=self.n_effects, fourth_moment=float(self.fourth_moment[r])))
-        else:
-            intensity = check_intensity(shrinkage, "or a function such as infogeo.ledoit_wolf (itself, not its name)")
-        if not 0.0 <= intensity <= 1.0:
-            raise DomainError(f"shrinkage: found intensity {intensity}, wanted a number from 0 to 1")
+        intensity = intensity_of(shrinkage, s, n=self.n_effects, fourth_moment=float(self.fourth_moment[r]))
         variance = float(np.trace(s)) / self.dimension
         if variance <= 0:
             raise DomainError(

@@ -164,12 +164,9 @@ class Background(Result):
         """
         layer = resolve_layer(layer, self.n_layers, "background")
         covariance = self.covariance[layer]
-        if callable(shrinkage):
-            intensity = float(shrinkage(covariance, n=self.n_words, fourth_moment=float(self.fourth_moment[layer])))
-        else:
-            intensity = check_intensity(shrinkage, "or a function such as infogeo.ledoit_wolf (itself, not its name)")
-        if not 0.0 <= intensity <= 1.0:
-            raise DomainError(f"shrinkage: found intensity {intensity}, wanted a number from 0 to 1")
+        intensity = intensity_of(
+            shrinkage, covariance, n=self.n_words, fourth_moment=float(self.fourth_moment[layer])
+        )
         if intensity == 0.0 and self.n_words <= self.dimension:
             raise DomainError(
                 f"covariance: {self.n_words} background words do not determine a covariance in {self.dimension} "
@@ -292,6 +289,19 @@ def check_intensity(value: float, otherwise: str = "") -> float:
         wanted = "a number from 0 to 1" + (f", {otherwise}" if otherwise else "")
         raise ArgumentError(f"shrinkage: found {found or repr(value)}, wanted {wanted}")
     return float(value)
+
+
+def intensity_of(
+    shrinkage: float | ShrinkageRule, covariance: FloatArray, *, n: int, fourth_moment: float
+) -> float:
+    """The intensity itself, or what the rule makes of a covariance; a DomainError unless it is from 0 to 1."""
+    if callable(shrinkage):
+        intensity = float(shrinkage(covariance, n=n, fourth_moment=fourth_moment))
+    else:
+        intensity = check_intensity(shrinkage, "or a function such as infogeo.ledoit_wolf (itself, not its name)")
+    if not 0.0 <= intensity <= 1.0:
+        raise DomainError(f"shrinkage: found intensity {intensity}, wanted a number from 0 to 1")
+    return intensity
 
 
 def check_same_model(name: str, a: Source, b: Source) -> None:

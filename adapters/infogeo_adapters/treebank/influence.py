@@ -184,6 +184,12 @@ class WordInfluence:
         return found
 
 
+def _check_causal(model: LanguageModel) -> None:
+    check_model(model)
+    if not find_stack(model.model).causal:
+        raise ModelError(f"{model.name} is no causal model; every word sees every other one when the text is read once")
+
+
 def read_once(model: LanguageModel) -> WordInfluence:
     """Influence in a causal model that is given the text once: only later words are moved.
 
@@ -192,9 +198,7 @@ def read_once(model: LanguageModel) -> WordInfluence:
     ModelError
         The model is no causal one, so that it is read once in any case.
     """
-    check_model(model)
-    if not find_stack(model.model).causal:
-        raise ModelError(f"{model.name} is no causal model; every word sees every other one when the text is read once")
+    _check_causal(model)
     return WordInfluence(model, reading="once")
 
 
@@ -206,9 +210,7 @@ def attention_read_twice(model: LanguageModel) -> RelativeAttention:
     ModelError
         The model is no causal one, so that it is read once in any case.
     """
-    check_model(model)
-    if not find_stack(model.model).causal:
-        raise ModelError(f"{model.name} is no causal model; every word sees every other one when the text is read once")
+    _check_causal(model)
     return RelativeAttention(model, reading="twice")
 
 
