@@ -12,14 +12,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from infogeo._checks import FloatArray
 from infogeo.errors import ModelError
+from infogeo.evidence import relation_evidence, standardized_influence
 from infogeo_adapters import compare_with_treebank, load_model, progress_bar, read_treebank
+from infogeo_adapters.transformers.head_outputs import attending_blocks
+from infogeo_adapters.transformers.influence_meter import default_edges
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.stack import find_stack
+from infogeo_adapters.treebank._variants import JOINT_EXPONENTS, edge_names, layer_sets, set_name
+from infogeo_adapters.treebank.families import FamilyKind, SentenceReading
 from infogeo_adapters.treebank.influence import RelativeInfluence, WordInfluence
+from infogeo_adapters.treebank.measured import measurements
 from infogeo_adapters.treebank.registry import FAMILIES, AnyFamily
 
 NAMED = (
@@ -28,6 +38,43 @@ NAMED = (
     "influence, word and edge, without choice", "influence with attention",
 )
 """Families of the harness that are part of the story."""
+
+
+@dataclass(eq=False)
+class HiddenFromOn:
+    """The defaults of the influence graph, but for words hidden from some block on only, by layers and prior."""
+
+    model: LanguageModel
+    first: int
+    kind: FamilyKind = field(default="influence", init=False)
+
+    def __post_init__(self) -> None:
+        depth = find_stack(self.model.model).depth
+        self._sets = tuple(s for s in layer_sets(depth) if s[0] >= max(self.first, depth // 2))
+        self.name = f"influence, word and edge, hidden from block {self.first} on"
+        self.variants = tuple(f"{set_name(s)}, prior {e}" for s in self._sets for e in JOINT_EXPONENTS)
+        self.revision = 1
+
+    def prepare(self, model: LanguageModel, texts: Sequence[str]) -> None:
+        """Estimate covariances and what is usual at each distance, from the packaged text."""
+        depth = find_stack(model.model).depth
+        self._words = measurements(model, words=True, blocks=tuple(range(self.first, depth + 1)))
+        self._edges = measurements(model, words=False)
+        names = list(edge_names(model))
+        self._cut = [names.index(f"block {b}") for b in default_edges(attending_blocks(model), depth)]
+        self._profiles = self._words.meter.profile(), self._edges.meter.profile()
+
+    def closeness(self, model: LanguageModel, readings: Sequence[SentenceReading]) -> list[FloatArray]:
+        """For each sentence (layer sets x exponents, n, n)."""
+        found = []
+        for values, cut in zip(self._words.of(readings), self._edges.of(readings), strict=True):
+            z = standardized_influence(values, self._profiles[0])
+            edges = standardized_influence(cut, self._profiles[1])[self._cut]
+            found.append(np.stack([
+                relation_evidence(np.concatenate([z[[la - self.first for la in s]], edges]), prior_exponent=e)
+                for s in self._sets for e in JOINT_EXPONENTS
+            ]))
+        return found
 
 
 def tried(model: LanguageModel) -> list[AnyFamily]:
@@ -44,6 +91,11 @@ def tried(model: LanguageModel) -> list[AnyFamily]:
         )
     ]
     kinds += [lambda m, removal=removal: RelativeInfluence(m, removal=removal) for removal in ("mask", "delete")]
+    kinds += [
+        lambda m, first=first: RelativeInfluence(m, blocks=tuple(range(first, depth + 1)))
+        for first in range(2, depth - 1)
+    ]
+    kinds += [lambda m: HiddenFromOn(m, depth // 3 + 1)]
     found: list[AnyFamily] = []
     for make in kinds:
         try:

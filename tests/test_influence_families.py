@@ -26,25 +26,20 @@ from infogeo_adapters import (  # noqa: E402
 from infogeo_adapters.models import background_text  # noqa: E402
 from infogeo_adapters.transformers import backgrounds, edge_influence, influence_meter  # noqa: E402
 from infogeo_adapters.treebank import influence as families_module  # noqa: E402
+from infogeo_adapters.treebank import relative_attention  # noqa: E402
+from infogeo_adapters.treebank._variants import EXPONENTS, WAYS, edge_names, layer_sets, set_name  # noqa: E402
+from infogeo_adapters.treebank.combined import InfluenceWithAttention, JointInfluence  # noqa: E402
 from infogeo_adapters.treebank.families import SentenceReading  # noqa: E402
 from infogeo_adapters.treebank.influence import (  # noqa: E402
-    EXPONENTS,
-    WAYS,
     EdgeInfluenceGraphs,
-    InfluenceWithAttention,
-    JointInfluence,
-    RelativeAttention,
     RelativeInfluence,
     UnsupervisedInfluence,
     WordInfluence,
-    attention_read_twice,
-    edge_names,
-    layer_sets,
-    measurements,
     read_once,
-    set_name,
 )
+from infogeo_adapters.treebank.measured import measurements  # noqa: E402
 from infogeo_adapters.treebank.registry import FAMILIES  # noqa: E402
+from infogeo_adapters.treebank.relative_attention import RelativeAttention, attention_read_twice  # noqa: E402
 
 TEXTS = ("She sells sea shells", "It was raining and they ran", "The dog ran home")
 own_sentences = backgrounds.background_sentences
@@ -56,7 +51,7 @@ def few_sentences(text: Any, count: int) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def short_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (backgrounds, edge_influence, influence_meter, families_module):
+    for module in (backgrounds, edge_influence, influence_meter, families_module, relative_attention):
         monkeypatch.setattr(module, "background_sentences", few_sentences)
 
 
@@ -244,7 +239,7 @@ def test_attention_read_twice_is_to_both_copies(small: Any) -> None:
         return found
 
     short = [item.text for item in (
-        families_module.prepare_reading(model, s, None, "truncate", "twice")
+        relative_attention.prepare_reading(model, s, None, "truncate", "twice")
         for s in few_sentences(background_text(), 6)
     )]
     profile = distance_profile([row_ratios(shares(s)) for s in short])
@@ -352,6 +347,21 @@ def test_words_hidden_in_some_blocks_are_another_family(small: Any) -> None:
     assert np.allclose(some[0], known.affinity(3).values, rtol=1e-3)
 
 
+def test_relative_to_distance_words_may_be_hidden_in_some_blocks(small: Any) -> None:
+    model, readings = small("bert"), read(small("bert"))
+    late = prepared(RelativeInfluence(model, blocks=(2, 3)))
+    assert late.name == "influence relative to distance, hidden in blocks 2, 3"
+    assert {v.partition(",")[0] for v in late.variants} == {"layer 2", "layer 3", "layers 2 and 3"}
+    hidden = dict(blocks=[2, 3], layers=3, distribution="effects", manifold="fixed covariance")
+    profile = distance_profile([
+        row_ratios(measure_influence(model, s, **hidden).values) for s in few_sentences(background_text(), 6)
+    ])
+    z = profile.standardized(row_ratios(measure_influence(model, TEXTS[1], **hidden).values))[0]
+    found = late.closeness(model, readings)[1][late.variants.index("layer 3, prior 1.0")]
+    beside = ~np.eye(6, dtype=bool)
+    assert np.allclose(found[beside], (z + z.T - log_offsets(6))[beside], rtol=1e-3, atol=1e-3)
+
+
 def test_families_refuse_what_a_model_cannot_do(small: Any, minilm: Any) -> None:
     with pytest.raises(ModelError, match="no causal model"):
         read_once(small("bert"))
@@ -363,6 +373,8 @@ def test_families_refuse_what_a_model_cannot_do(small: Any, minilm: Any) -> None
     )
     with pytest.raises(ModelError, match="has no head"):
         WordInfluence(minilm, distribution="readout")
+    with pytest.raises(ModelError, match="predicts with its decoder"):
+        WordInfluence(small("t5"), distribution="readout")
     with pytest.raises(ModelError, match="no mask token"):
         WordInfluence(small("gpt2"), removal="mask")
     with pytest.raises(ArgumentError, match="thrice"):

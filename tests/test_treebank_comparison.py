@@ -35,7 +35,7 @@ from infogeo.errors import (
 from infogeo.results import Source
 from infogeo_adapters import capture_activations, compare_with_treebank, family_names, load_model, untrained_twin
 from infogeo_adapters.treebank import influence as families_of_influence
-from infogeo_adapters.treebank import runner, store
+from infogeo_adapters.treebank import relative_attention, runner, store
 from infogeo_adapters.treebank._facts import facts_of
 from infogeo_adapters.treebank.attention import AttentionHeads
 from infogeo_adapters.treebank.families import SentenceReading
@@ -198,9 +198,10 @@ def test_measurements_that_influence_families_share_are_those_of_the_very_senten
         make_families(model, [name])
     except ModelError:
         pytest.skip(f"a masked model has no {name}; the comparison of all families on gpt2 has it")
-    one, other = (
-        compare_with_treebank(model, bank, families=[name], **{**QUICK, "batch_tokens": n}) for n in (4096, 1)
-    )
+    with few_sentences():
+        one, other = (
+            compare_with_treebank(model, bank, families=[name], **{**QUICK, "batch_tokens": n}) for n in (4096, 1)
+        )
     np.testing.assert_allclose(one.scores.correlations, other.scores.correlations, atol=0.05)
 
 
@@ -681,7 +682,8 @@ def made_if_it_can_be(model: Any, name: str) -> list[Any]:
 def test_no_family_looks_at_the_labels_of_a_sentence(name, monkeypatch):
     model = load_model(make_specimen(name), tokenizer=make_tokenizer(model_max_length=100))
     chosen = families_of_influence.background_sentences
-    monkeypatch.setattr(families_of_influence, "background_sentences", lambda text, _: chosen(text, 8))
+    for module in (families_of_influence, relative_attention):
+        monkeypatch.setattr(module, "background_sentences", lambda text, _: chosen(text, 8))
     trees = make_bank(3, longest=6).trees
     spans = [[tuple(map(int, span)) for span in tree.spans] for tree in trees]
     captured = capture_activations(model, [tree.text for tree in trees], words=spans)
@@ -827,6 +829,20 @@ def test_a_family_that_is_added_is_the_only_one_that_is_computed(model, bank, tm
     assert same(both, run(model, bank, None, [new, Toy(), Learner()]))
     assert both.seconds["toy"] == before.seconds["toy"]
     assert both.shared_seconds == before.shared_seconds
+
+
+def test_a_family_of_which_nothing_was_kept_may_change(model, bank, tmp_path):
+    class Broken(Toy):
+        def closeness(self, model, readings):
+            raise DomainError("not yet")
+
+    with pytest.raises(DomainError, match="not yet"):
+        run(model, bank, tmp_path, [Broken()])
+    assert not list(tmp_path.glob("batch-*"))
+    mended = run(model, bank, tmp_path, [Toy()])
+    assert same(mended, run(model, bank, None, [Toy()]))
+    with pytest.raises(ArgumentError, match="of the family 'toy' class was"):
+        run(model, bank, tmp_path, [Broken()])
 
 
 def test_each_file_is_read_once_for_the_table(model, bank, tmp_path, monkeypatch):
@@ -978,6 +994,18 @@ def test_sentences_to_choose_on_are_kept_beside_the_others(model, bank, tmp_path
         run(model, bank, tmp_path, [Toy()], choose=make_bank(9, seed=4))
 
 
+def test_skipped_sentences_tell_which_treebank_they_are_of(model, bank):
+    other = make_bank(9, seed=3)
+    other = Treebank(trees=tuple(dataclasses.replace(t, name=f"o{t.name}") for t in other.trees), source=Source())
+    found = run(
+        model, bank.with_skipped([bank.trees[2].skipped("bad")]), None, [Toy()],
+        choose=other.with_skipped([other.trees[3].skipped("worse")]),
+    )
+    assert [(s.name, s.reason) for s in found.skipped] == [
+        ("s2", "bad"), ("os3", "among the sentences to choose on: worse"),
+    ]
+
+
 class Plain:
     """A family that says nothing about its options."""
 
@@ -1085,7 +1113,8 @@ def test_all_default_families_are_compared_on_the_sample(monkeypatch):
 
     monkeypatch.setattr("infogeo_adapters.treebank.registry.FLOW_SECONDS", 1e-6)
     model = load_model(make_specimen("gpt2"), tokenizer=make_tokenizer(model_max_length=200))
-    found = compare_with_treebank(model, sample_treebank(), sentences=12, resamples=50)
+    with few_sentences():
+        found = compare_with_treebank(model, sample_treebank(), sentences=12, resamples=50)
     assert found.left_out.keys() == {"attention flow"}
     assert "would take about" in found.left_out["attention flow"]
     names = [family.name for family in found.families]

@@ -17,20 +17,13 @@ from infogeo_adapters import capture_activations, compare_with_treebank, load_mo
 from infogeo_adapters.treebank import _greedy
 from infogeo_adapters.treebank._facts import facts_of
 from infogeo_adapters.treebank._greedy import choose_members
+from infogeo_adapters.treebank._variants import EXPONENTS, JOINT_EXPONENTS, joint_choices, layer_sets
+from infogeo_adapters.treebank.combined import InfluenceWithAttention, JointInfluence
 from infogeo_adapters.treebank.ensembles import RelativeEnsembles
 from infogeo_adapters.treebank.families import SentenceReading
-from infogeo_adapters.treebank.influence import (
-    EXPONENTS,
-    JOINT_EXPONENTS,
-    EdgeInfluenceGraphs,
-    InfluenceWithAttention,
-    JointInfluence,
-    RelativeAttention,
-    RelativeInfluence,
-    joint_choices,
-    layer_sets,
-)
+from infogeo_adapters.treebank.influence import EdgeInfluenceGraphs, RelativeInfluence
 from infogeo_adapters.treebank.local import LocalInfluenceGraphs
+from infogeo_adapters.treebank.relative_attention import RelativeAttention
 
 pytestmark = pytest.mark.filterwarnings("ignore::infogeo.estimates.EstimateWarning")
 

@@ -30,6 +30,8 @@ def prediction_readout(model: LanguageModel) -> ReadOut:
             f"{model.name} predicts with its decoder, and words are taken away from what its encoder reads, which "
             "predicts nothing by itself; use distribution='states' or 'effects'"
         )
+    if not model.has_head:
+        raise ModelError(f"{model.name} has no head and predicts no tokens, so that nothing can be read out of its layers")
     return find_readout(model)
 
 

@@ -16,6 +16,7 @@ from infogeo.influence import DistanceProfile, Manifold, distance_profile, norma
 from infogeo.results import Source
 from infogeo_adapters.models import background_text
 from infogeo_adapters.transformers._edge_reader import check_blocks
+from infogeo_adapters.transformers._removal_readout import prediction_readout
 from infogeo_adapters.transformers.backgrounds import background_sentences
 from infogeo_adapters.transformers.echo import Reading
 from infogeo_adapters.transformers.edge_influence import EdgeMeter
@@ -106,8 +107,8 @@ class InfluenceMeter:
             )
         blocks = self._checked_blocks() if self.edges else ()
         if self.layers:
-            if self.distribution == "readout" and not self.model.has_head:
-                raise ModelError(f"{self.model.name} has no head, so that no prediction can be read out of its layers")
+            if self.distribution == "readout":
+                prediction_readout(self.model)
             self.removal.ready(self.model, find_stack(self.model.model), 0)
         if blocks:
             self._edge_meter = EdgeMeter(self.model, blocks, "effects", self.reading, self.manifold)

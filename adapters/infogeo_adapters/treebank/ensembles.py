@@ -16,13 +16,9 @@ from infogeo_adapters.transformers.echo import Reading, find_reading
 from infogeo_adapters.transformers.head_outputs import attending_blocks
 from infogeo_adapters.transformers.stack import find_stack
 from infogeo_adapters.treebank._greedy import choose_members
-from infogeo_adapters.treebank.influence import (
-    EXPONENTS,
-    attention_profile,
-    attention_shares,
-    edge_names,
-    measurements,
-)
+from infogeo_adapters.treebank._variants import EXPONENTS, edge_names
+from infogeo_adapters.treebank.measured import measurements
+from infogeo_adapters.treebank.relative_attention import attention_profile, attention_shares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from infogeo.errors import ArgumentError, ModelError
-from infogeo_adapters.treebank import attention, attention_norms, baselines, ensembles, influence, local, probe, vectors
+from infogeo_adapters.treebank import (
+    attention,
+    attention_norms,
+    baselines,
+    combined,
+    ensembles,
+    influence,
+    local,
+    probe,
+    relative_attention,
+    vectors,
+)
 from infogeo_adapters.treebank.families import GraphFamily
 from infogeo_adapters.treebank.fitting import FittedFamily
 
@@ -38,8 +49,8 @@ FAMILIES: Mapping[str, Factory] = {
     "attention rollout": attention.AttentionRollout,
     "attention flow": lambda model: attention.AttentionFlow(model, max_seconds=FLOW_SECONDS),
     "value-weighted attention": attention_norms.AttentionNorms,
-    "attention head relative to distance": influence.RelativeAttention,
-    "attention head relative to distance, read twice": influence.attention_read_twice,
+    "attention head relative to distance": relative_attention.RelativeAttention,
+    "attention head relative to distance, read twice": relative_attention.attention_read_twice,
     "attention, head ensemble": attention.HeadEnsembles,
     "influence, word hidden": influence.WordInfluence,
     "influence, word hidden, read-out": lambda model: influence.WordInfluence(model, distribution="readout"),
@@ -49,9 +60,9 @@ FAMILIES: Mapping[str, Factory] = {
     "local influence": local.LocalInfluenceGraphs,
     "influence, edge cut": influence.EdgeInfluenceGraphs,
     "influence, edge cut, relative to distance": lambda model: influence.EdgeInfluenceGraphs(model, relative=True),
-    "influence, word and edge": influence.JointInfluence,
-    "influence, word and edge, without choice": lambda model: influence.JointInfluence(model, choice="none"),
-    "influence with attention": influence.InfluenceWithAttention,
+    "influence, word and edge": combined.JointInfluence,
+    "influence, word and edge, without choice": lambda model: combined.JointInfluence(model, choice="none"),
+    "influence with attention": combined.InfluenceWithAttention,
     "attention, head ensemble, relative to distance": lambda model: ensembles.RelativeEnsembles(model, of="attention"),
     "influence, ensemble": ensembles.RelativeEnsembles,
     "structural probe": probe.StructuralProbes,
