@@ -352,7 +352,7 @@ def test_relative_to_distance_words_may_be_hidden_in_some_blocks(small: Any) -> 
     late = prepared(RelativeInfluence(model, blocks=(2, 3)))
     assert late.name == "influence relative to distance, hidden in blocks 2, 3"
     assert {v.partition(",")[0] for v in late.variants} == {"layer 2", "layer 3", "layers 2 and 3"}
-    hidden = dict(blocks=[2, 3], layers=3, distribution="effects", manifold="fixed covariance")
+    hidden: Any = {"blocks": [2, 3], "layers": 3, "distribution": "effects", "manifold": "fixed covariance"}
     profile = distance_profile([
         row_ratios(measure_influence(model, s, **hidden).values) for s in few_sentences(background_text(), 6)
     ])
@@ -375,8 +375,9 @@ def test_families_refuse_what_a_model_cannot_do(small: Any, minilm: Any) -> None
         WordInfluence(minilm, distribution="readout")
     with pytest.raises(ModelError, match="predicts with its decoder"):
         WordInfluence(small("t5"), distribution="readout")
-    with pytest.raises(ModelError, match="no mask token"):
-        WordInfluence(small("gpt2"), removal="mask")
+    for family in (WordInfluence, RelativeInfluence):
+        with pytest.raises(ModelError, match="no mask token"):
+            family(small("gpt2"), removal="mask")
     with pytest.raises(ArgumentError, match="thrice"):
         RelativeInfluence(small("bert"), reading="thrice")  # type: ignore[arg-type]
     mamba = load_model(make_specimen("mamba"), tokenizer=make_tokenizer())

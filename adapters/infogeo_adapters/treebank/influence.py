@@ -135,7 +135,9 @@ class RelativeInfluence:
         check_model(self.model)
         self.reading = find_reading(self.model, self.reading)
         depth = find_stack(self.model.model).depth
-        self._first = moved_layers(find_removal(self.removal, self.blocks), depth)[0]
+        taken = find_removal(self.removal, self.blocks)
+        taken.ready(self.model, find_stack(self.model.model), 0)
+        self._first = moved_layers(taken, depth)[0]
         self._sets = tuple(s for s in layer_sets(depth) if s[0] >= self._first)
         self.variants = tuple(f"{set_name(s)}, prior {e}" for s in self._sets for e in EXPONENTS)
 
