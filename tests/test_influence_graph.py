@@ -401,16 +401,56 @@ def test_a_meter_measures_many_texts_as_one(small: Any) -> None:
         assert np.allclose(values, alone, rtol=1e-3, atol=1e-5)
 
 
-def test_what_is_usual_is_measured_once(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = small("bert")
-    meter = InfluenceMeter(model, (2,), (), find_removal("hide"), "once")
-    profile = meter.profile()
-    assert InfluenceMeter(model, (2,), (), find_removal("hide"), "once").profile() is profile
-    assert InfluenceMeter(model, (3,), (), find_removal("hide"), "once").profile() is not profile
+def test_what_is_usual_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(make_specimen("bert"), tokenizer=make_tokenizer())  # what is kept of it is this test's own
+    asked: list[Any] = []
+    measure = InfluenceMeter.measure
+    monkeypatch.setattr(
+        InfluenceMeter, "measure",
+        lambda self, *args, **given: asked.append((self.layers, self.edges)) or measure(self, *args, **given),
+    )
+
+    def meter(layers: Any, edges: Any = ()) -> InfluenceMeter:
+        return InfluenceMeter(model, layers, edges, find_removal("hide"), "once")
+
+    first = meter((2,)).profile()
+    assert asked == [((2, 1, 3), ())]  # one pass gives all layers
+    assert np.array_equal(meter((2,)).profile().mean, first.mean)
+    assert np.array_equal(meter((3, 2)).profile().mean[1], first.mean[0])
+    assert len(asked) == 1
+    both = meter((3, 1), ((2, None), (1, 1))).profile()
+    assert asked[1:] == [((), ((2, None), (1, 1)))]
+    assert np.array_equal(meter((1,), ((1, 1),)).profile().mean, both.mean[[1, 3]])
+    assert len(asked) == 2
+    texts = influence_meter.background_sentences(background_text(), influence_meter.PROFILE_SENTENCES)
+    together = meter((3, 1), ((2, None), (1, 1)))
+    known = distance_profile([
+        row_ratios(values) for values, _, _ in measure(together, texts, [None] * len(texts), overflow="truncate")
+    ])
+    for part in ("mean", "deviation", "counts"):
+        assert np.allclose(getattr(both, part), getattr(known, part), rtol=1e-4, atol=1e-4), part
     with torch.no_grad():
         model.model.bert.encoder.layer[0].output.dense.bias.add_(0.1)
     try:
-        assert InfluenceMeter(model, (2,), (), find_removal("hide"), "once").profile() is not profile
+        assert not np.array_equal(meter((2,)).profile().mean, first.mean)
     finally:
         with torch.no_grad():
             model.model.bert.encoder.layer[0].output.dense.bias.sub_(0.1)
+
+
+def test_a_measurement_that_has_no_profile_does_not_spoil_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(make_specimen("bert"), tokenizer=make_tokenizer())
+    own = influence_meter.distance_profile
+
+    def broken(values: Any, **given: Any) -> Any:
+        if not broken.calls.append(1) and len(broken.calls) == 2:  # type: ignore[attr-defined]
+            raise DomainError("all the same")
+        return own(values, **given)
+
+    broken.calls = []  # type: ignore[attr-defined]
+    monkeypatch.setattr(influence_meter, "distance_profile", broken)
+    assert InfluenceMeter(model, (1,), (), find_removal("hide"), "once").profile().mean.shape[0] == 1
+    assert InfluenceMeter(model, (3,), (), find_removal("hide"), "once").profile().mean.shape[0] == 1
+    with pytest.raises(DomainError, match="by layer 2: all the same; measure other layers"):
+        InfluenceMeter(model, (1, 2), (), find_removal("hide"), "once").profile()
+    assert len(broken.calls) == 3  # type: ignore[attr-defined]

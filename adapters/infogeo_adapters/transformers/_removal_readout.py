@@ -31,7 +31,7 @@ def prediction_readout(model: LanguageModel) -> ReadOut:
             "predicts nothing by itself; use distribution='states' or 'effects'"
         )
     if not model.has_head:
-        raise ModelError(f"{model.name} has no head and predicts no tokens, so that nothing can be read out of its layers")
+        raise ModelError(f"{model.name} has no head and predicts no tokens, so nothing can be read out of its layers")
     return find_readout(model)
 
 

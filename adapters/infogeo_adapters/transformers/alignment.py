@@ -6,6 +6,7 @@ A tokenizer says for each token which characters it stands for. White space at t
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -366,8 +367,10 @@ def check_coverage(text: str, tokenizer: PreTrainedTokenizerBase, table: IntArra
     if missing:
         w = min(missing)
         i, j = spans[w]
+        name = tokenizer.name_or_path
+        name = os.path.basename(os.path.normpath(name)) if name and os.path.isdir(name) else name
         raise TextError(
             f"word {w} ({text[i:j]!r}, characters {i} to {j}) has no token of its own: {type(tokenizer).__name__} "
-            f"({tokenizer.name_or_path or 'without a name'}) drops it or covers it with a neighbor's token; "
+            f"({name or 'without a name'}) drops it or covers it with a neighbor's token; "
             "split the text into words differently (words=), or remove it"
         )

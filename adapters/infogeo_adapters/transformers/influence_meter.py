@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, SupportsIndex, get_args
 
 import numpy as np
@@ -24,7 +24,7 @@ from infogeo_adapters.transformers.forward import Overflow
 from infogeo_adapters.transformers.head_outputs import attending_blocks
 from infogeo_adapters.transformers.influence import Distribution, measure_influence
 from infogeo_adapters.transformers.loading import LanguageModel
-from infogeo_adapters.transformers.removal import Removal
+from infogeo_adapters.transformers.removal import HideWord, Removal
 from infogeo_adapters.transformers.stack import find_stack
 
 if TYPE_CHECKING:
@@ -170,25 +170,60 @@ class InfluenceMeter:
         DomainError
             A measurement is zero, or always the same, between words of some distance.
         """
-        key = (
-            self.layers, self.edges, self.removal, self.reading, self.distribution, self.manifold,
-            self.model.current_source().content_hash,
+        rows = _profiles.setdefault(self.model, {}).setdefault(
+            (self.removal, self.reading, self.distribution, self.manifold, self.model.current_source().content_hash), {}
         )
-        kept = _profiles.setdefault(self.model, {})
-        if key not in kept:
+        wanted = (*self.layers, *self.edges)
+        if not all(one in rows for one in wanted):
+            missing = self._with_missing(rows)
             texts = background_sentences(background_text(), PROFILE_SENTENCES)
-            found = self.measure(texts, [None] * len(texts), overflow="truncate")
-            try:
-                kept[key] = distance_profile([row_ratios(values) for values, _, _ in found])
-            except DomainError as error:
+            found = [row_ratios(values) for values, _, _ in missing.measure(
+                texts, [None] * len(texts), overflow="truncate"
+            )]
+            for r, one in enumerate((*missing.layers, *missing.edges)):
+                try:
+                    rows[one] = distance_profile([values[r : r + 1] for values in found])
+                except DomainError as error:
+                    rows[one] = error
+        chosen = [rows[one] for one in wanted]
+        for name, row in zip(self.names, chosen, strict=True):
+            if isinstance(row, DomainError):
                 raise DomainError(
-                    f"what is usual at each distance cannot be said of {self.model.name} by {', '.join(self.names)}: "
-                    f"{error}; measure other layers or edges, or use another normalization"
-                ) from error
-        return kept[key]
+                    f"what is usual at each distance cannot be said of {self.model.name} by {name}: "
+                    f"{row}; measure other layers or edges, or use another normalization"
+                ) from row
+        profiles = [row for row in chosen if isinstance(row, DistanceProfile)]
+        reach = min(p.mean.shape[1] for p in profiles)
+        return DistanceProfile(**{
+            part: np.concatenate([getattr(p, part)[:, :reach] for p in profiles])
+            for part in ("mean", "deviation", "counts")
+        })
+
+    def _with_missing(self, known: Container[Hashable]) -> InfluenceMeter:
+        """A meter of what has no profile yet; of words at all layers that move, since one pass gives them all."""
+        layers = tuple(layer for layer in self.layers if layer not in known)
+        if layers and self.distribution != "readout":  # a read-out costs a product with the vocabulary for each layer
+            every = moved_layers(self.removal, find_stack(self.model.model).depth)
+            layers = tuple(layer for layer in dict.fromkeys((*self.layers, *every)) if layer not in known)
+        edges = tuple(edge for edge in self.edges if edge not in known)
+        return replace(self, layers=layers, edges=edges)
 
 
-_profiles: weakref.WeakKeyDictionary[LanguageModel, dict[Hashable, DistanceProfile]] = weakref.WeakKeyDictionary()
+_Profiles = dict[Hashable, dict[Hashable, DistanceProfile | DomainError]]
+_profiles: weakref.WeakKeyDictionary[LanguageModel, _Profiles] = weakref.WeakKeyDictionary()
+"""Of each model, by how is measured, the profile of each layer and edge by itself, or why there is none."""
+
+
+def moved_layers(removal: Removal, depth: int) -> tuple[int, ...]:
+    """Layers after blocks at which a word may move: those from the first block on in which words are hidden.
+
+    Examples
+    --------
+    >>> moved_layers(HideWord(), 3), moved_layers(HideWord(blocks=(2,)), 3)
+    ((1, 2, 3), (2, 3))
+    """
+    first = min(removal.blocks) if isinstance(removal, HideWord) and removal.blocks else 1
+    return tuple(range(first, depth + 1))
 
 
 def make_meter(

@@ -16,7 +16,7 @@ from infogeo_adapters.transformers._removal_readout import prediction_readout
 from infogeo_adapters.transformers.arguments import check_model
 from infogeo_adapters.transformers.echo import Reading, find_reading
 from infogeo_adapters.transformers.influence import Distribution, background_sentences
-from infogeo_adapters.transformers.influence_graphs import PROFILE_SENTENCES
+from infogeo_adapters.transformers.influence_meter import PROFILE_SENTENCES, moved_layers
 from infogeo_adapters.transformers.removal import find_removal
 from infogeo_adapters.transformers.stack import find_stack
 from infogeo_adapters.treebank._variants import (
@@ -28,7 +28,7 @@ from infogeo_adapters.treebank._variants import (
     set_name,
     with_exponents,
 )
-from infogeo_adapters.treebank.measured import measurements, moved_layers
+from infogeo_adapters.treebank.measured import measurements
 
 if TYPE_CHECKING:
     from infogeo_adapters.transformers.loading import LanguageModel

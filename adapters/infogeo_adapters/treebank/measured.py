@@ -13,8 +13,8 @@ from infogeo_adapters.transformers.arguments import check_model
 from infogeo_adapters.transformers.echo import Reading, find_reading
 from infogeo_adapters.transformers.head_outputs import attending_blocks
 from infogeo_adapters.transformers.influence import Distribution
-from infogeo_adapters.transformers.influence_graphs import InfluenceMeter
-from infogeo_adapters.transformers.removal import HideWord, Removal, find_removal
+from infogeo_adapters.transformers.influence_meter import InfluenceMeter, moved_layers
+from infogeo_adapters.transformers.removal import Removal, find_removal
 from infogeo_adapters.transformers.stack import find_stack
 
 if TYPE_CHECKING:
@@ -79,15 +79,3 @@ def measurements(
     if key not in kept:
         kept[key] = Measurements(model, taken, way, distribution, words, manifold)
     return kept[key]
-
-
-def moved_layers(removal: Removal, depth: int) -> tuple[int, ...]:
-    """Layers after blocks at which a word may move: those from the first block on in which words are hidden.
-
-    Examples
-    --------
-    >>> moved_layers(find_removal("hide"), 3), moved_layers(find_removal("hide", [2]), 3)
-    ((1, 2, 3), (2, 3))
-    """
-    first = min(removal.blocks) if isinstance(removal, HideWord) and removal.blocks else 1
-    return tuple(range(first, depth + 1))

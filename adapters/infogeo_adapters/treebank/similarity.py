@@ -22,7 +22,7 @@ from infogeo.word_similarity import SimilarityComparison, WordPairs, compare_sim
 from infogeo.word_types import diagonal_normals, full_normals, means_of_words, shared_normals
 from infogeo_adapters.transformers.alignment import check_text
 from infogeo_adapters.transformers.arguments import check_model
-from infogeo_adapters.transformers.capture import capture_background
+from infogeo_adapters.transformers.backgrounds import packaged_background
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.readout import find_readout
 from infogeo_adapters.transformers.stack import find_stack
@@ -172,7 +172,7 @@ def compare_with_similarity(
         )
     kept, sides, left_out = _kept(given, found, texts is not None and ignore_case)
     if background is None:
-        background = capture_background(model, pooling=pooling, batch_tokens=batch_tokens)
+        background = packaged_background(model, pooling=pooling, batch_tokens=batch_tokens)
     check_background(background)
     check_same_model("background", background.source, model.current_source())
     if background.pooling != pooling:

@@ -18,6 +18,7 @@ from infogeo._checks import FloatArray, check_memory
 from infogeo.errors import ArgumentError, DomainError, ModelError
 from infogeo.estimation import Background
 from infogeo_adapters.transformers.arguments import check_model
+from infogeo_adapters.transformers.backgrounds import packaged_background
 from infogeo_adapters.transformers.capture import capture_background
 from infogeo_adapters.transformers.loading import LanguageModel
 from infogeo_adapters.transformers.readout import find_readout, readout_for
@@ -291,6 +292,8 @@ def background_of(model: LanguageModel, choice: BackgroundChoice = None) -> Back
     """The background, estimated when it is first asked for with these weights and this text."""
     if isinstance(choice, Background):
         return choice
+    if choice is None:
+        return packaged_background(model)
     known = _backgrounds.setdefault(model, {})
     key = (model.current_source().content_hash, choice)
     if key not in known:
