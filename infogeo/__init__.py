@@ -5,6 +5,7 @@ entropies, mutual information) when a name of it is first used, so that importin
 """
 
 import importlib as _importlib
+from types import ModuleType as _Module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
@@ -356,6 +357,11 @@ _HOME = {
     "water_filling": "capacity.gaussian",
 }
 """The module of each name that is imported when it is first used."""
+
+__all__ = sorted({
+    *_HOME, *(name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _Module)),
+    "dispatch",
+})
 
 
 def __getattr__(name: str) -> _Any:

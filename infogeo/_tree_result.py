@@ -257,7 +257,8 @@ class TreebankComparison(Result):
         return max(names, key=lambda name: self._where_chosen(name, decoder), default=None)
 
     def summary(self) -> str:
-        head = f"{len(self.families)} families of word graphs on {self.n_sentences} sentences"
+        size = f"{self.n_sentences} sentence{'' if self.n_sentences == 1 else 's'}"
+        head = f"{len(self.families)} families of word graphs on {size}"
         name = self.best("influence")
         if name is None:
             return f"{head}; no influence family among them"

@@ -101,7 +101,8 @@ class WordGraph(Result):
 
     def summary(self) -> str:
         kind = "directed" if self.directed else "undirected"
-        size = f"{len(self.words)} word {self.level}s, {self.n_edges} edges"
+        words = f"{len(self.words)} word {self.level}{'' if len(self.words) == 1 else 's'}"
+        size = f"{words}, {self.n_edges} edge{'' if self.n_edges == 1 else 's'}"
         return f"{kind} WordGraph of {size}: {self.construction} on {self.measure}"
 
 

@@ -212,7 +212,7 @@ class Treebank(Result):
         skipped = tuple(sorted(self.skipped, key=lambda s: s.line))
         if not trees:
             why = f"; {skipped[0].summary()}" if skipped else ""
-            raise DomainError(f"trees: found none, with {len(skipped)} sentences skipped{why}")
+            raise DomainError(f"trees: found none, with {_sentences(len(skipped))} skipped{why}")
         lines = [tree.line for tree in trees]
         for before, after in itertools.pairwise(trees):
             if after.line <= before.line:
@@ -257,7 +257,7 @@ class Treebank(Result):
             skipped = tuple(s for s in self.skipped if (s.line < cut) == first)
             if not trees:
                 raise DomainError(
-                    f"the {which} half of {len(self.trees)} sentences, with {len(self.skipped)} skipped, is empty; "
+                    f"the {which} half of {_sentences(len(self.trees))}, with {len(self.skipped)} skipped, is empty; "
                     "a treebank that is cut in two to choose and to report needs at least four that can be used"
                 )
             of_half = f"{which} of {before}" if (before := self.source.options.get("half")) else which
@@ -301,7 +301,12 @@ class Treebank(Result):
 
     def summary(self) -> str:
         words = sum(len(tree.words) for tree in self.trees)
-        return f"Treebank of {len(self.trees)} sentences and {words} words, {len(self.skipped)} sentences skipped"
+        size = f"{_sentences(len(self.trees))} and {words} word{'' if words == 1 else 's'}"
+        return f"Treebank of {size}, {_sentences(len(self.skipped))} skipped"
+
+
+def _sentences(count: int) -> str:
+    return f"{count} sentence{'' if count == 1 else 's'}"
 
 
 def _check_heads(heads: IntArray, words: tuple[str, ...]) -> None:

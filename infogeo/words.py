@@ -57,7 +57,8 @@ class WordDistributions(Result):
 
     def summary(self) -> str:
         return (
-            f"{len(self.words)} word {self.level}s as {type(self.distribution).__name__} "
+            f"{len(self.words)} word {self.level}{'' if len(self.words) == 1 else 's'} "
+            f"as {type(self.distribution).__name__} "
             f"({self.construction}, layer {self.layer})"
         )
 

@@ -78,6 +78,46 @@ def few_sentences(count: int = 8) -> Iterator[None]:
         yield
 
 
+class _ByWeights(dict[Any, dict[Any, Any]]):
+    """Stands for a table by model, and is one table for models that have the same name and weights."""
+
+    def setdefault(self, model: Any, default: Any = None, /) -> Any:
+        source = model.current_source()
+        return super().setdefault((source.model, source.architecture, source.dtype, source.content_hash), default)
+
+
+_shared = _ByWeights(), _ByWeights(), _ByWeights()
+
+
+@contextlib.contextmanager
+def shared_backgrounds() -> Iterator[None]:
+    """A model that is loaded again takes over what was estimated from the packaged text with the same weights.
+
+    For examples that each load the packaged model: it is estimated in full, and once in a process.
+    """
+    from infogeo_adapters.transformers import backgrounds, edge_influence, influence_meter
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backgrounds, "_kept", _shared[0])
+        patch.setattr(edge_influence, "_kept", _shared[1])
+        patch.setattr(influence_meter, "_profiles", _shared[2])
+        yield
+
+
+class _SharedByDoctests:
+    """A plugin, since what a conftest.py defines holds for the tests below its folder only."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        shared = isinstance(item, pytest.DoctestItem) and importlib.util.find_spec("transformers") is not None
+        with shared_backgrounds() if shared else contextlib.nullcontext():
+            return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_SharedByDoctests())
+
+
 @pytest.fixture(scope="session")
 def minilm() -> Any:
     """The packaged sentence encoder of the extra minilm."""

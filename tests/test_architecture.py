@@ -279,3 +279,13 @@ def test_no_file_of_a_package_is_hidden_from_git():
         ["git", "check-ignore", "--stdin"], input="\n".join(made), capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert found.returncode == 1, f"git ignores files that the packages need: {found.stdout}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_star_import_has_every_public_name_and_no_module_by_the_way(package):
+    module, space = importlib.import_module(package), {}
+    exec(f"from {package} import *", space)  # a function cannot import all names
+    assert set(module._HOME) <= set(space)
+    assert {name for name, value in space.items() if isinstance(value, ModuleType)} <= {"dispatch"}
+    eager = {name for name in ("Gaussian", "fisher_rao_distance", "WordGraph", "dispatch") if package == "infogeo"}
+    assert eager <= set(space)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infogeo.errors import ConvergenceError
+from infogeo.errors import ConvergenceError, TextError
 from infogeo.results import Source
 from infogeo.words import DistanceMatrix
 from infogeo_adapters.cli import main
@@ -315,7 +315,7 @@ def test_a_background_and_a_corpus_from_files(tmp_path: Path, capsys: Capture) -
 @pytest.mark.usefixtures("quick")
 def test_graph_compare_and_report_have_the_same_default(tmp_path: Path, capsys: Capture) -> None:
     pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
-    assert main(["graph", TEXT, "--json", "-q"]) == 0
+    assert main(["graph", TEXT, "--json", "-q", "--graph", "neighbors"]) == 0
     graph = json.loads(capsys.readouterr().out)
     assert graph["measure"] == "influence_distance"
     assert main(["report", TEXT, "-o", str(tmp_path / "r"), "-q", "--permutations", "19", "--json"]) == 0
@@ -327,6 +327,74 @@ def test_graph_compare_and_report_have_the_same_default(tmp_path: Path, capsys: 
     assert compared == {c["statistic"]: c["value"] for c in report["comparisons"]["items"]}
     assert main(["graph", TEXT, "--json", "-q", "--measure", "fisher_rao_distance"]) == 0
     assert json.loads(capsys.readouterr().out)["measure"] == "fisher_rao_distance"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("args", "options", "construction"), [
+    ([], {}, "minimum_spanning_tree"),
+    (["-c", "influence", "-k", "2"], {"graph": "neighbors", "neighbors": 2}, "nearest_neighbor_graph(k=2)"),
+    (["--graph", "mutual"], {"graph": "mutual"}, "nearest_neighbor_graph(k=3, mutual=True)"),
+    (["--removal", "delete", "--distribution", "states", "--normalization", "rows"],
+     {"removal": "delete", "distribution": "states", "normalization": "rows"}, "minimum_spanning_tree"),
+])
+def test_the_influence_graph_is_that_of_python(
+    args: list[str], options: Any, construction: str, capsys: Capture, quick_bundled: Any
+) -> None:
+    from infogeo_adapters import influence_graph
+
+    assert main(["graph", TEXT, "--json", "-q", *args]) == 0
+    found, expected = json.loads(capsys.readouterr().out), influence_graph(quick_bundled, TEXT, **options)
+    assert found["construction"] == construction
+    assert found["edges"] == expected.edges.tolist()
+    assert found["distance"] == pytest.approx(expected.distance.tolist(), rel=1e-9)
+    assert found["weight"] == pytest.approx(expected.weight.tolist(), rel=1e-9)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_attention_graph_is_drawn_by_the_rule_of_the_influence_graph(capsys: Capture) -> None:
+    drawn = {}
+    for args in ([], ["-k", "3"], FAST):
+        assert main(["graph", TEXT, "--of", "attention", "--json", "-q", *args]) == 0
+        drawn[tuple(args)] = json.loads(capsys.readouterr().out)["construction"]
+    assert [*drawn.values()] == ["maximum_spanning_tree", "nearest_neighbor_graph(k=3)", "nearest_neighbor_graph(k=3)"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("args", "said"), [
+    (["Hello", "-c", "influence"], "The graph has no edge: an edge joins two words, and the text has one."),
+    (["Hello", *FAST], "The graph has no edge: an edge joins two words, and the text has one."),
+    ([TEXT, *FAST, "-g", "radius", "-r", "1e-9"], "no two words are within 1e-09 of each other; give a larger"),
+])
+def test_a_graph_without_edges_says_why(args: list[str], said: str, capsys: Capture) -> None:
+    assert main(["graph", *args]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["from\tto\tfrom_word\tto_word\tdistance\tweight"]
+    assert said in err
+    assert "measuring how far" not in err
+    if args[0] == "Hello":
+        assert "undirected WordGraph of 1 word occurrence, 0 edges" in err
+
+
+@pytest.mark.usefixtures("quick")
+def test_report_and_compare_take_the_choices_of_influence(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
+    args = ["--removal", "delete", "--distribution", "states", "--permutations", "9"]
+    asked: dict[str, Any] = {}
+
+    def analysis(*_: Any, **options: Any) -> None:
+        asked.update(options)
+        raise TextError("seen")
+
+    monkeypatch.setattr("infogeo_adapters.analysis.analyze", analysis)
+    assert "seen" in failed(capsys, "report", TEXT, "-o", str(tmp_path / "r"), *args)
+    assert (asked["removal"], asked["distribution"], asked["construction"]) == ("delete", "states", None)
+    found = []
+    for more in ([], ["--normalization", "none"]):
+        assert main(["compare", TEXT, "-q", "--json", *args, *more]) in (0, 1)
+        found.append([c["value"] for c in json.loads(capsys.readouterr().out)["items"] if c["statistic"] == "spearman"])
+    assert found[0] != found[1]
 
 
 @pytest.mark.usefixtures("quick")
@@ -373,7 +441,13 @@ def test_a_model_without_attention_has_another_default(mamba_folder: Path, capsy
         (["compare", TEXT, "--corpus", "x"], "--corpus goes with --construction occurrences"),
         (["report", TEXT, "-c", "vectors", "--background", "x"], "--background goes with --construction shared-cov"),
         (["report", TEXT, "-c", "influence", "--background", "x"], "--background goes with --construction shared-cov"),
-        (["graph", TEXT, "-c", "influence", "--measure", "kl_divergence"], "--construction influence has a length"),
+        (["graph", TEXT, "-c", "influence", "--measure", "kl_divergence"], "its length is ln((1 + w) / w)"),
+        (["graph", TEXT, *FAST, "--removal", "mask"], "--removal says how influence is measured; --construction comp"),
+        (["graph", TEXT, "--measure", "kl_divergence", "--distribution", "states"], "--distribution says how influe"),
+        (["report", TEXT, "--background", "x", "--removal", "mask"], "--background takes distances between distri"),
+        (["compare", TEXT, *FAST, "--normalization", "rows"], "--normalization says how influence is measured"),
+        (["graph", TEXT, "--removal", "nothing"], "'hide', 'mask', 'delete', 'mean', 'resample'"),
+        (["report", TEXT, "--normalization", "rows"], "No such option"),
         (["graph", TEXT, "-a", "rollout"], "--attention goes with --of attention"),
         (["graph", TEXT, "-g", "tree", "-k", "2"], "--neighbors goes with --graph neighbors or mutual"),
         (["compare", "-f", "x", "--lines", "--permutations", "9"], "--permutations goes with one text"),
@@ -554,11 +628,10 @@ def test_an_error_of_the_programmer_is_not_hidden(capsys: Capture, monkeypatch: 
 def test_a_reader_who_leaves_early_is_no_error() -> None:
     code = (
         "import sys; from infogeo_adapters import cli\n"
-        "cli._inputs = lambda *_: 'x'\n"
         "def loop(*_, **__):\n"
         "    for _ in range(100): print('x' * 9000)\n"
         "    return {}\n"
-        "cli._rule = loop\n"
+        "cli.edge_rule = loop\n"
         "sys.exit(cli.main(['graph', 'some text', '-q']))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

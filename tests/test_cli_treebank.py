@@ -81,6 +81,7 @@ def test_names_of_families_may_hold_commas() -> None:
     (["The cat.", "--families", "cosine"], "--families goes with --treebank"),
     (["--treebank", "sample", "--families", "nothing"], "'nothing' is none of: defaults; adjacent words; "),
     (["--treebank", "sample", "--sentences", "0"], "--sentences"),
+    (["--treebank", "sample", "--sentences", "1"], "--sentences"),
 ])
 def test_what_does_not_go_together_is_a_usage_error(args: list[str], said: str, capsys: Capture) -> None:
     assert said in failed(capsys, *args)
@@ -238,5 +239,52 @@ def test_where_too_few_sentences_are_left_the_skipped_ones_are_named(
     assert main(["compare", "--treebank", str(file), "--families", "adjacent words", "--no-untrained", "-q"]) == 2
     told = capsys.readouterr().err
     assert "skipped circle (line 7)" in told
-    assert "1 skipped; 2 sentences are left" in told
+    assert "1 skipped; 2 sentences left" in told
     assert "at least two" in told or "at least four" in told
+
+
+def test_an_interrupted_command_says_where_its_scores_are(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("infogeo_adapters.treebank.comparison.compare_with_treebank", interrupted)
+    kept = str(tmp_path / "kept")
+    for more, said in (([], False), (["--resume", kept], True)):
+        assert main(["compare", "-t", "sample", *FEW, *more]) == 130
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert (f"what is done is kept in {kept}; the same command goes on from there" in err) == said
+        assert err.splitlines()[-1] == "infogeo: interrupted"
+
+
+def test_a_file_in_place_of_a_folder_to_resume_from_is_refused_before_any_work(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "kept").write_text("mine", encoding="utf-8")
+    assert "is a file, wanted a folder" in failed(capsys, "-t", "sample", "--resume", str(tmp_path / "kept"))
+
+
+def test_a_comparison_without_influence_says_so(capsys: Capture) -> None:
+    assert main(["compare", "-t", "sample", *FEW[:-1]]) == 1
+    err = capsys.readouterr().err
+    assert "no influence graph was among the families" in err
+    assert "reading 12 sentences with the model" in err
+
+
+def test_sentences_that_choose_and_report_are_refused_in_the_words_of_the_command_line(capsys: Capture) -> None:
+    assert main(["compare", "-t", "sample", "--choose", "sample", "--families", "cosine", "-q"]) == 2
+    assert "give other sentences, or leave --choose out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--removal", "mask"], ["--distribution", "states"], ["--normalization", "rows"]])
+def test_choices_of_one_influence_graph_do_not_go_with_a_treebank(option: list[str], capsys: Capture) -> None:
+    assert f"{option[0]} does not go with --treebank" in failed(capsys, "-t", "sample", *option)
+
+
+def test_counts_of_one(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "bad.conllu"
+    path.write_text("one\n\n", encoding="utf-8")
+    assert "line 1: found 1 column, wanted 10" in failed(capsys, "-t", str(path))
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("dog;cat;9\n", encoding="utf-8")
+    assert "line 1 has 1 field, wanted at least 3" in failed(capsys, "-s", str(pairs))

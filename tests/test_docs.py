@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import shared_backgrounds
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
@@ -32,9 +33,10 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
     examples = list(SYBIL.parse(page).examples())
     assert examples or page.name in WITHOUT_CODE, f"{page.name} has no Python block"
+    installed = importlib.util.find_spec("transformers") is not None
     for example in examples:
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(printed), shared_backgrounds() if installed else contextlib.nullcontext():
             example.evaluate()
         shown = re.match(r"(?:```)?\s*```text\n(.*?)```", text[example.region.end :], re.S)
         if shown:

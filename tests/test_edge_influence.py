@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
 pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
 
+from conftest import few_sentences  # noqa: E402
 from model_zoo import ZOO, make_specimen, make_tokenizer  # noqa: E402
 
 from infogeo import EdgeInfluence, EffectsBackground, minimum_spanning_tree, symmetrized_influence  # noqa: E402
@@ -452,10 +453,12 @@ def test_the_model_is_left_as_it_was(tiny: Any, restored: Any) -> None:
     measure_edge_influence(model, "She sells sea shells", blocks=[1])
 
 
-def test_influence_of_edges_is_not_that_of_words(bundled: Any) -> None:
+def test_influence_of_edges_is_not_that_of_words() -> None:
     text = "The old woman gave the dog a bone."
-    edges = measure_edge_influence(bundled, text, blocks=[4])
-    words = measure_influence(bundled, text, layers=4, distribution="effects", manifold="fixed covariance")
+    model = load_model()
+    with few_sentences():
+        edges = measure_edge_influence(model, text, blocks=[4])
+        words = measure_influence(model, text, layers=4, distribution="effects", manifold="fixed covariance")
     assert edges.whole.shape == words.values.shape
     seen = np.tril(np.ones((9, 9), dtype=bool), -1)
     together = np.corrcoef(np.log(edges.whole[0][seen]), np.log(words.values[0][seen]))[0, 1]

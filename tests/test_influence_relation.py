@@ -14,9 +14,10 @@ from model_zoo import make_specimen, make_tokenizer
 
 import infogeo
 from infogeo.errors import ArgumentError, DomainError, ModelError, TextError
+from infogeo_adapters._influence_choice import InfluenceChoice, influence_choice
 from infogeo_adapters.analysis import SentenceAnalysis, analyze
 from infogeo_adapters.influence_relation import INFLUENCE, MOST_WORDS, InfluenceRelation, construction, why_no_influence
-from infogeo_adapters.relations import Context, Material
+from infogeo_adapters.relations import Context, EdgeRule, Material
 from infogeo_adapters.text_reading import default_construction, read_text
 from infogeo_adapters.transformers.attention import head_average
 from infogeo_adapters.transformers.capture import capture_activations, capture_background
@@ -194,6 +195,80 @@ def test_one_word_needs_no_measurement(quick_bundled: Any) -> None:
     assert asked.distances.values.tolist() == [[0.0]]
     assert asked.graph.n_edges == 0
     assert asked.standing is None
+
+
+def test_edges_have_the_weights_of_the_influence_graph(made: SentenceAnalysis, quick_bundled: Any) -> None:
+    near = influence_graph(quick_bundled, TEXT, graph="neighbors")
+    np.testing.assert_array_equal(made.graph.edges, near.edges)
+    np.testing.assert_allclose(made.graph.weight, near.weight, rtol=1e-9)
+    np.testing.assert_allclose(made.graph.distance, near.distance, rtol=1e-9)
+    weights = influence_affinity(quick_bundled, TEXT).values
+    for (i, j), weight in zip(made.graph.edges, made.graph.weight, strict=True):
+        assert weight == pytest.approx(weights[i, j], rel=1e-9)
+    within = read_text(quick_bundled, TEXT).distances()
+    drawn = EdgeRule(kind="radius", radius=float(np.log(2))).of_distances(within)
+    n = len(weights)
+    assert drawn.edge_set() == {(i, j) for i in range(n) for j in range(i + 1, n) if weights[i, j] >= 1}
+    assert (drawn.weight >= 1 - 1e-9).all()
+
+
+@pytest.mark.parametrize("options", [
+    {"removal": "delete"}, {"distribution": "states", "removal": "mask"}, {"normalization": "none"},
+    {"normalization": "symmetric", "removal": "mean"}, {"normalization": "product"}, {"distribution": "readout"},
+], ids=str)
+def test_choices_of_influence_are_those_of_python(tiny: Any, options: Any) -> None:
+    model, text = tiny("bert"), "The dog ran home."
+    material = Material(model=model, influence=InfluenceChoice(**options))
+    reading = read_text(model, text, material=material)
+    assert isinstance(reading.relation, InfluenceRelation)
+    found = reading.distances()
+    np.testing.assert_allclose(found.values, lengths(model, text, **options), rtol=1e-6)
+    np.testing.assert_allclose(
+        reading.distances(1).values, lengths(model, text, layers=1, edges=[1], **options), rtol=1e-6
+    )
+    assert found.source.options["normalization"] == options.get("normalization", "distance")
+    assert not np.allclose(found.values, lengths(model, text))
+
+
+def test_choices_stand_beside_influence_only(quick_bundled: Any) -> None:
+    material = Material(model=quick_bundled, influence=InfluenceChoice(removal="delete"))
+    for options, said in (
+        ({"construction": "components"}, "those of 'components'"),
+        ({"measure": "fisher_rao_distance"}, "those of distributions"),
+        ({"relation": lambda context, layer: None}, "those of a relation"),
+    ):
+        with pytest.raises(ArgumentError, match=said):
+            read_text(quick_bundled, TEXT, material=material, **options)
+    with pytest.raises(ArgumentError, match="choose construction 'influence'"):
+        analyze(quick_bundled, TEXT, construction="vectors", removal="delete")
+    for wrong in ({"removal": "burn"}, {"distribution": "normal"}, {"normalization": "rank"}):
+        with pytest.raises(ArgumentError, match="does not exist; choose"):
+            InfluenceChoice(**wrong)
+    with pytest.raises(ArgumentError, match=r"makes none to compare: its length is log\(\(1 \+ w\) / w\)"):
+        read_text(quick_bundled, TEXT, construction="influence", measure="kl_divergence")
+    assert influence_choice() is None
+    assert influence_choice(normalization="rows") == InfluenceChoice(normalization="rows")
+
+
+def test_words_that_do_not_move_each_other_have_no_length(quick_bundled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = InfluenceMeter.measure
+
+    def still(self: InfluenceMeter, *args: Any, **options: Any) -> Any:
+        ((values, *rest),) = measure(self, *args, **options)
+        values = values.copy()
+        values[:, 1, 2] = values[:, 2, 1] = 0.0
+        return [(values, *rest)]
+
+    monkeypatch.setattr(InfluenceMeter, "measure", still)
+    material = Material(model=quick_bundled, influence=InfluenceChoice(normalization="rows"))
+    said = r"between 'old' \(word 2\) and 'dog' \(word 3\) is zero by normalization 'rows'"
+    with pytest.raises(DomainError, match=said):
+        read_text(quick_bundled, TEXT, material=material).distances()
+
+
+def test_a_mask_that_the_model_lacks_is_refused(quick_bundled: Any) -> None:
+    with pytest.raises(ModelError, match="mask"):
+        analyze(quick_bundled, TEXT, removal="mask", permutations=9)
 
 
 def test_two_words_are_joined(quick_bundled: Any) -> None:

@@ -17,6 +17,7 @@ from oracles import random_batch
 from infogeo import Categorical, DiagonalGaussian, PointMass, euclidean_distance, fisher_rao_distance, pairwise
 from infogeo.errors import ArgumentError
 from infogeo_adapters import pairwise_to_file, progress_bar
+from infogeo_adapters.progress import silent_bars
 
 RNG = np.random.default_rng
 pytest.importorskip("tqdm", reason="needs the extra: pip install 'infogeo[transformers]'")
@@ -34,6 +35,45 @@ def test_quick_work_shows_no_bar_and_long_work_does():
         show(7, 10)
     assert "distances" in long.getvalue()
     assert "7/10" in long.getvalue()
+
+
+class Stream(io.StringIO):
+    """Stands for standard error."""
+
+    def __init__(self, terminal):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+def run_slowly(monkeypatch, terminal, *, delay=0.0, kind=Stream):
+    stream = kind(terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar("distances", unit="texts", delay=delay) as show:
+        for done in range(1, 11):
+            time.sleep(0.02)
+            show(done, 10)
+    return stream.getvalue()
+
+
+def test_a_log_file_gets_one_plain_line_and_a_terminal_a_bar(monkeypatch):
+    assert run_slowly(monkeypatch, False) == "distances: 1 of 10 texts done\n"
+    assert run_slowly(monkeypatch, False, delay=60.0) == ""
+    drawn = run_slowly(monkeypatch, True)
+    assert drawn.count("\r") > 1
+    assert "%|" in drawn
+    with silent_bars():
+        assert run_slowly(monkeypatch, False) == run_slowly(monkeypatch, True) == ""
+
+
+def test_a_notebook_gets_a_bar_and_no_standard_error_nothing(monkeypatch):
+    kind = type("OutStream", (Stream,), {"__module__": "ipykernel.iostream"})
+    assert "%|" in run_slowly(monkeypatch, False, kind=kind)
+    monkeypatch.setattr(sys, "stderr", None)
+    with progress_bar("distances", delay=0.0) as show:
+        show(5, 10)
 
 
 class PowerCutError(Exception):

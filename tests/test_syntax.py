@@ -201,7 +201,7 @@ def test_treebanks_that_are_none_are_refused():
         treebank.with_skipped([SkippedSentence(name="y", line=9, reason="?")])
     with pytest.raises(DomainError, match=r"2 sentences skipped; s1 \(line 1\) skipped: too long"):
         treebank.with_skipped([tree.skipped("too long") for tree in treebank])
-    with pytest.raises(DomainError, match="the first half of 1 sentences, with 1 skipped, is empty"):
+    with pytest.raises(DomainError, match="the first half of 1 sentence, with 1 skipped, is empty"):
         treebank.with_skipped([treebank.trees[0].skipped("too long")]).halves()
     with pytest.raises(DomainError, match="needs at least four"):
         make_treebank(1).halves()

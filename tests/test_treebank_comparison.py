@@ -1112,6 +1112,8 @@ def test_all_default_families_are_compared_on_the_sample(monkeypatch):
     from infogeo_adapters import sample_treebank
 
     monkeypatch.setattr("infogeo_adapters.treebank.registry.FLOW_SECONDS", 1e-6)
+    chosen = relative_attention.background_sentences
+    monkeypatch.setattr(relative_attention, "background_sentences", lambda text, _: chosen(text, 8))
     model = load_model(make_specimen("gpt2"), tokenizer=make_tokenizer(model_max_length=200))
     with few_sentences():
         found = compare_with_treebank(model, sample_treebank(), sentences=12, resamples=50)

@@ -18,13 +18,15 @@ pytest.importorskip("conllu", reason="needs the extra: pip install 'infogeo[tree
 pytest.importorskip("plotly", reason="needs the extra: pip install 'infogeo[plots]'")
 pytest.importorskip("jinja2", reason="needs the extra: pip install 'infogeo[plots]'")
 
+from conftest import few_sentences
+
 from infogeo.errors import ArgumentError, OutputError
 from infogeo.results import Source
 from infogeo.syntax import DependencyTree, Treebank
 from infogeo_adapters import compare_with_treebank, example_sentences, load_model, sample_treebank, write_treebank_page
 from infogeo_adapters.treebank import _page_prose as prose
-from infogeo_adapters.treebank._page_layers import layer_lines
-from infogeo_adapters.treebank._page_numbers import number, skip_reason
+from infogeo_adapters.treebank._page_layers import layer_lines, level_line
+from infogeo_adapters.treebank._page_numbers import cross_caution, number, skip_reason
 from infogeo_adapters.treebank._page_sections import compared, grouped
 
 OWN = "influence, word hidden, read once"
@@ -52,12 +54,14 @@ def found(model: Any, treebank: Treebank) -> Any:
     bank = dataclasses.replace(
         treebank, trees=tuple(t for t in treebank.trees if t.name != skipped.name), skipped=(skipped,)
     )
-    return compare_with_treebank(model, bank, families=FAMILIES, untrained=False, resamples=200)
+    with few_sentences():
+        return compare_with_treebank(model, bank, families=FAMILIES, untrained=False, resamples=200)
 
 
 @pytest.fixture(scope="module")
 def examples(found: Any, model: Any, treebank: Treebank) -> Any:
-    return example_sentences(found, model, treebank)
+    with few_sentences():
+        return example_sentences(found, model, treebank)
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +209,9 @@ def test_examples_are_on_the_page(page: Path, examples: Any) -> None:
 def test_other_sentences_or_families_are_refused(found: Any, model: Any, treebank: Treebank) -> None:
     with pytest.raises(ArgumentError, match="wanted the treebank that was compared"):
         example_sentences(found, model, dataclasses.replace(treebank, trees=treebank.trees[:20]))
+    changed = dataclasses.replace(treebank.trees[0], tags=("X",) * len(treebank.trees[0]))
+    with pytest.raises(ArgumentError, match="and other words or trees"):
+        example_sentences(found, model, dataclasses.replace(treebank, trees=(changed, *treebank.trees[1:])))
     with pytest.raises(ArgumentError, match="wanted two of adjacent words"):
         example_sentences(found, model, treebank, families=("cosine", "nothing"))
     with pytest.raises(ArgumentError, match="found int"):
@@ -255,3 +262,23 @@ def test_the_page_says_how_it_was_split(found: Any, tmp_path: Path) -> None:
     said = text_of(write_treebank_page(half, tmp_path / "half"))
     assert prose.CHOSEN["half"] in said
     assert prose.LUCK not in said
+    assert "the two are not independent" not in said
+
+
+def test_the_page_says_that_crossed_halves_make_tests_bold(page: Path, found: Any) -> None:
+    (caution,) = cross_caution(found)
+    assert " ".join(caution.split()) in text_of(page)
+    for name in (OWN, "attention head"):
+        assert f"{100 * min(c.stability for c in found.chosen(name)):.0f}\N{NO-BREAK SPACE}% for “{name}”" in caution
+    assert cross_caution(found, below=0.0) == ()
+    assert cross_caution(dataclasses.replace(found, reference=None)) == ()
+
+
+def test_adjacent_words_stand_beside_the_layers_with_their_score_on_the_same_sentences(found: Any) -> None:
+    counts, totals = found.scores.counts(), found.scores.totals()
+    names = [family.name for family in found.scores.families]
+    wanted = counts[:, found.scores.slices[names.index("adjacent words")]].sum() / totals.sum()
+    level = level_line(found, "adjacent words")
+    assert level is not None
+    assert level.value == pytest.approx(wanted)
+    assert level_line(found, "attention head") is None  # of many variants, no level

@@ -43,6 +43,20 @@ def test_scores_stand_under_their_kind_from_top_to_bottom() -> None:
     assert "the largest is 0.600" in made.layout.meta["summary"]
 
 
+def test_a_long_name_stands_in_two_lines_and_has_room() -> None:
+    long = Score(name="attention, head ensemble, <relative> to distance", kind="attention", value=0.2)
+    made = score_figure([*OWN, long], title="T", axis="UUAS")
+    plain = score_figure([*OWN, HEAD[0]], title="T", axis="UUAS")
+    assert "attention, head ensemble,<br>&lt;relative&gt; to distance" in made.layout.yaxis.ticktext
+    assert made.layout.height > plain.layout.height
+
+
+def test_bars_have_the_color_of_their_dots() -> None:
+    made = recall_by_length_figure(["1", "2"], [OWN, OWN], counts=[10, 3])
+    assert [t.error_y.color for t in made.data] == [t.marker.color for t in made.data]
+    assert made.data[0].marker.color != made.data[1].marker.color
+
+
 def test_nothing_is_drawn_where_there_is_no_value() -> None:
     made = recall_by_length_figure(["1", "2"], [OWN, HEAD], counts=[10, 3])
     assert len(made.data[0].x) == 2

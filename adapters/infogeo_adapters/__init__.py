@@ -204,6 +204,8 @@ _HOME = {
 }
 """The module of each public name."""
 
+__all__ = sorted(_HOME)
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:

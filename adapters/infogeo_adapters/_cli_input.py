@@ -41,6 +41,12 @@ PHRASES = (
     ("dtype='float32'", "--dtype float32"),
     ("dtype='bfloat16'", "--dtype bfloat16"),
     ("(construction='shared-covariance')", "(--construction shared-covariance)"),
+    ("influence_graph leaves such pairs apart, and normalization 'distance' knows none",
+     "--normalization distance knows no such pairs"),
+    ("; measure other layers or edges, or use another normalization",
+     "; name another --layer or another --normalization"),
+    ("give other sentences, or split='cross'", "give other sentences, or leave --choose out"),
+    ("choose: found", "--choose: found"),
     ("capture it with attention=False", "infogeo graph works without attention, infogeo report and compare do not"),
 )
 """What the library says in Python, and the same for the command line."""
@@ -92,7 +98,20 @@ def refuse_unused(options: dict[str, Any]) -> None:
             f"--background goes with --construction shared-covariance; {construction} uses no background"
         )
     if construction == "influence" and options["measure"] is not None:
-        raise click.UsageError("--measure compares distributions; --construction influence has a length of its own")
+        raise click.UsageError(
+            "--measure compares distributions with each other, and --construction influence makes none to compare: its "
+            "length is ln((1 + w) / w) of how strongly two words move each other; leave --measure out, or choose "
+            "another --construction, such as shared-covariance"
+        )
+    for name in ("removal", "distribution", "normalization"):
+        if options.get(name) is None:
+            continue
+        other = construction if construction != "influence" else None
+        by = f"--construction {other}" if other else "--measure" if options["measure"] is not None else (
+            "--background" if options["background"] is not None else None)
+        if by is not None:
+            raise click.UsageError(f"--{name} says how influence is measured; {by} takes distances between "
+                                   "distributions, and no word away")
     if kind in ("tree", "radius") and given("neighbors"):
         raise click.UsageError(f"--neighbors goes with --graph neighbors or mutual; {kind} has no such number")
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 GRAPHS = ("neighbors", "mutual", "tree", "radius")
+REMOVALS = ("hide", "mask", "delete", "mean", "resample")
+DISTRIBUTIONS = ("effects", "states", "readout")
+NORMALIZATIONS = ("distance", "rows", "none", "symmetric", "product")
 CONSTRUCTIONS = ("influence", "shared-covariance", "components", "readout", "occurrences", "vectors")
 
 
@@ -55,9 +58,15 @@ def text_options(command: Command) -> Command:
                      "becomes a distribution, and distances are between these. Default: influence where the model "
                      "allows it and the text has 2 to 100 words, else, or with --measure or --background, "
                      "shared-covariance."),
+        click.option("--removal", type=click.Choice(REMOVALS),
+                     help="For influence: how a word is taken away. hide it from attention (the default), mask it, "
+                     "delete it, give it the mean embedding, or resample it from the model."),
+        click.option("--distribution", type=click.Choice(DISTRIBUTIONS),
+                     help="For influence: what moves when a word is taken away. Normals with the covariance of effects "
+                     "(the default) or of states, or the prediction read out."),
         click.option("--measure", type=MeasureName(), metavar="NAME",
-                     help="How distributions are compared; a wrong name lists all. Default: fisher_rao_distance, for "
-                     "vectors euclidean_distance."),
+                     help="How distributions are compared, so not for influence; a wrong name lists all. Default: "
+                     "fisher_rao_distance, for vectors euclidean_distance."),
         click.option("--background", metavar="FILE", type=click.Path(),
                      help="Text for --construction shared-covariance, in place of the sample that ships with "
                      "infogeo."),
@@ -105,18 +114,34 @@ def computing_options(command: Command) -> Command:
     return named(precision_options(command))
 
 
-def graph_options(command: Command) -> Command:
-    """The options that say how edges are chosen."""
-    options = [
-        click.option("--graph", "-g", "kind", type=click.Choice(GRAPHS), default="neighbors", show_default=True,
-                     help="Nearest neighbors, mutual ones, minimum spanning tree, or all within a radius."),
-        click.option("--neighbors", "-k", type=click.IntRange(min=1), default=3, show_default=True,
-                     help="Neighbors of each word."),
-        click.option("--radius", "-r", type=click.FloatRange(min=0), help="For --graph radius, in the measure's unit."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def graph_options(default: str | None) -> Callable[[Command], Command]:
+    """The options that say how edges are chosen; without a default that depends on what the graph is made of."""
+    said = "neighbors" if default else "for influence tree, unless --neighbors is given, else neighbors"
+
+    def add(command: Command) -> Command:
+        options = [
+            click.option("--graph", "-g", "kind", type=click.Choice(GRAPHS), default=default,
+                         help="Nearest neighbors, mutual ones, minimum spanning tree, or all within a radius. Default: "
+                         f"{said}."),
+            click.option("--neighbors", "-k", type=click.IntRange(min=1), default=3, show_default=True,
+                         help="Neighbors of each word."),
+            click.option("--radius", "-r", type=click.FloatRange(min=0),
+                         help="For --graph radius, in the measure's unit. Influence: a length in nats above 0, shorter "
+                         "than ln 2 = 0.69 where two words move each other more than was to be expected."),
+        ]
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+normalization_option = click.option(
+    "--normalization", type=click.Choice(NORMALIZATIONS),
+    help="For influence: what makes the weight w of two words, whose length is ln((1 + w) / w). distance (the "
+    "default): how much more they move each other than is usual so far apart. rows, symmetric, product: shares of a "
+    "word's influence. none: influence as it is.",
+)
 
 
 attention_option = click.option(

@@ -11,7 +11,7 @@ import click
 
 from infogeo_adapters._cli_input import given, rephrase
 from infogeo_adapters._cli_output import open_model, print_json, tell, teller
-from infogeo_adapters.plots.style import shorten, visible
+from infogeo_adapters.plots.style import plural, shorten, visible
 
 if TYPE_CHECKING:
     from infogeo.syntax import Treebank
@@ -22,6 +22,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 SAMPLE = "sample"
 WIDTH = 110
 """Columns of a terminal that the table keeps to."""
+FIRM = 0.9
+"""Share of resamples in which the same variant is chosen again, below which the p-values get a caution."""
 NAMED = 20
 """Skipped sentences that are named on stderr."""
 OWN = {
@@ -46,7 +48,7 @@ def treebank_options(command: Command) -> Command:
         click.option("--split", type=click.Choice(("cross", "half")), default="cross", show_default=True,
                      help="With --treebank and no --choose: choose on each half and report on the other, or choose on "
                      "the first and report on the second."),
-        click.option("--sentences", type=click.IntRange(min=1), metavar="N",
+        click.option("--sentences", type=click.IntRange(min=2), metavar="N",
                      help="With --treebank: read its first N sentences only."),
         click.option("--families", metavar="NAME,...",
                      help="With --treebank: only these families of graphs; a wrong name lists all. 'attention head' is "
@@ -127,7 +129,7 @@ def family_list(value: str | None) -> tuple[str, ...] | None:
 
 def compare_treebank(options: dict[str, Any], *, alpha: float, seed: int, as_json: bool, quiet: bool) -> bool:
     """Compare and print; whether an influence graph is above the best attention head."""
-    from infogeo.errors import InfogeoError
+    from infogeo.errors import InfogeoError, OutputError
     from infogeo.estimates import EstimateWarning
     from infogeo_adapters.progress import progress_bar
     from infogeo_adapters.treebank.comparison import compare_with_treebank
@@ -135,11 +137,14 @@ def compare_treebank(options: dict[str, Any], *, alpha: float, seed: int, as_jso
     families = family_list(options["families"])
     if options["out"] is not None:
         _check_page(options["out"])
+    if options["resume"] is not None and Path(options["resume"]).expanduser().is_file():
+        raise OutputError(f"--resume {options['resume']} is a file, wanted a folder; give another path")
     treebank = _read(options["treebank"])
     choose = None if options["choose"] is None else _read(options["choose"])
     say = teller(quiet)
     model = open_model(options, say)
-    say(f"reading {min(options['sentences'] or len(treebank.trees), len(treebank.trees))} sentences with the model")
+    read = min(options["sentences"] or len(treebank.trees), len(treebank.trees))
+    say(f"reading {plural(read, 'sentence')} with the model")
     try:
         with warnings.catch_warnings(), progress_bar("treebank", unit="sentences") as show:
             warnings.simplefilter("ignore", EstimateWarning)  # they are told below, as the result has them
@@ -150,7 +155,11 @@ def compare_treebank(options: dict[str, Any], *, alpha: float, seed: int, as_jso
             )
     except InfogeoError:
         for bank in (treebank, *(() if choose is None else (choose,))):  # what was skipped may be why
-            _tell_skipped(bank.skipped, f"{len(bank.trees)} sentences are left")
+            _tell_skipped(bank.skipped, f"{plural(len(bank.trees), 'sentence')} left")
+        raise
+    except KeyboardInterrupt:
+        if options["resume"] is not None:
+            tell(f"what is done is kept in {options['resume']}; the same command goes on from there")
         raise
     if options["out"] is not None:
         _write_page(found, model, treebank, options["out"], say)
@@ -161,7 +170,9 @@ def compare_treebank(options: dict[str, Any], *, alpha: float, seed: int, as_jso
     _tell_what_is_missing(found)
     wins = above_reference(found, alpha)
     if not wins:
-        say(f"no influence graph is above {found.reference} at level {alpha:g}")
+        some = any(family.kind == "influence" for family in found.families)
+        say(f"no influence graph is above {found.reference} at level {alpha:g}" if some
+            else "no influence graph was among the families, so none is above attention")
     return bool(wins)
 
 
@@ -239,12 +250,20 @@ def interval_text(low: float | None, high: float | None, form: str) -> str:
 
 
 def _tell_what_is_missing(found: ModelTreebankComparison) -> None:
-    """Families and sentences that are in no number, the sentences with their count at the end."""
+    """Families and sentences that are in no number, the sentences with their count at the end.
+
+    Before the sentences, what to think of the p-values where the choice of variants was not firm.
+    """
+    from infogeo_adapters.treebank._page_numbers import cross_caution
+
     for warning in found.warnings:
         tell(warning)
     for name, reason in found.left_out.items():
         tell(f"without {visible(name)}: {rephrase(visible(reason))}")
-    _tell_skipped(found.skipped, f"{found.n_sentences} sentences are reported on")
+    for caution in cross_caution(found, below=FIRM):
+        tell(caution)
+    n = found.n_sentences
+    _tell_skipped(found.skipped, "1 sentence is reported on" if n == 1 else f"{n} sentences are reported on")
 
 
 def _tell_skipped(skipped: Sequence[Any], left: str) -> None:

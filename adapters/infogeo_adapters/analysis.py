@@ -21,6 +21,7 @@ from infogeo.layer_agreement import Agreement, compare_layers
 from infogeo.measures import Measure
 from infogeo.results import Result, Source, to_plain
 from infogeo.words import DistanceMatrix, WordDistributions
+from infogeo_adapters._influence_choice import influence_choice
 from infogeo_adapters.influence_relation import MEASURE, InfluenceRelation
 from infogeo_adapters.relations import (
     AttentionBaseline,
@@ -34,7 +35,9 @@ from infogeo_adapters.relations import (
 from infogeo_adapters.text_reading import STANDING, Overflow, Reading, cut_note, read_text
 
 if TYPE_CHECKING:
+    from infogeo_adapters.transformers.influence import Distribution
     from infogeo_adapters.transformers.loading import LanguageModel
+    from infogeo_adapters.transformers.removal import Removal
 
 FEWEST_WORDS = 3
 """Below this many words there are not two pairs to put in order, so no agreement is computed."""
@@ -153,6 +156,8 @@ def analyze(
     attention: str | AttentionBaseline = "average",
     background: str | None = None,
     corpus: str | None = None,
+    removal: str | Removal | None = None,
+    distribution: Distribution | None = None,
     overflow: Overflow = "error",
     permutations: int = 999,
     rng: int | np.random.Generator | None = 0,
@@ -194,6 +199,10 @@ def analyze(
         (activations, layer).
     background, corpus : str, optional
         Texts for the constructions that need one.
+    removal : {'hide', 'mask', 'delete', 'mean', 'resample'} or Removal, optional
+        How words are taken away for influence, which it then is; by default they are hidden.
+    distribution : {'effects', 'states', 'readout'}, optional
+        What moves when a word is taken away for influence, which it then is; by default effects.
     overflow : {'error', 'truncate'}
         What to do with a text longer than the model's context; a cut is recorded in ``notes``.
     permutations : int
@@ -212,7 +221,8 @@ def analyze(
     TextError
         If the text is no ``str``, empty or too long, or words lack a distribution.
     ArgumentError
-        If the layer, construction, measure, graph or attention does not exist.
+        If the layer, construction, measure, graph, attention, removal or distribution does not exist, or one of the
+        last two stands beside another construction.
     InfogeoError
         If there are no distances at the chosen layer. Where another layer has none, ``notes`` says so and the
         agreement by layer is NaN there.
@@ -227,11 +237,12 @@ def analyze(
     started = time.perf_counter()
     say = progress if progress is not None else _silent
     rule = EdgeRule(kind=graph, neighbors=neighbors, radius=radius)
+    choice = influence_choice(removal=removal, distribution=distribution)
     baseline = find_attention(attention) if isinstance(attention, str) else attention
     say("reading the text with the model")
     reading = read_text(
         model, text, layer=layer, construction=construction, measure=measure, relation=relation, overflow=overflow,
-        material=Material(model=model, background_text=background, corpus_text=corpus),
+        material=Material(model=model, background_text=background, corpus_text=corpus, influence=choice),
     )
     activations, chosen = reading.activations, reading.layer
     affinity = baseline(activations, chosen)  # what does not exist is refused before anything is measured

@@ -10,8 +10,8 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -23,20 +23,23 @@ from infogeo_adapters._cli_lens import lens
 from infogeo_adapters._cli_options import (
     attention_option,
     graph_options,
+    normalization_option,
     permutations_option,
     seed_option,
     text_options,
 )
 from infogeo_adapters._cli_output import open_model, print_json, print_table, tell, teller
+from infogeo_adapters._cli_reading import (
+    edge_rule,
+    material_of,
+    read_with,
+    settle_for_all,
+    told_distances,
+    why_no_edge,
+)
 from infogeo_adapters._cli_similarity import compare_pairs, similarity_option
 from infogeo_adapters._cli_treebank import compare_treebank, refuse_mixture, treebank_options
 from infogeo_adapters._require import require
-
-if TYPE_CHECKING:
-    from infogeo.words import DistanceMatrix
-    from infogeo_adapters.relations import EdgeRule, Material
-    from infogeo_adapters.text_reading import Reading
-    from infogeo_adapters.transformers.loading import LanguageModel
 
 NEGATIVE = 1
 FAILED = 2
@@ -82,7 +85,7 @@ def cli() -> None:
 
 @cli.command()
 @text_options
-@graph_options
+@graph_options("neighbors")
 @attention_option
 @click.option("--out", "-o", default="report", show_default=True, metavar="DIR", type=click.Path(),
               help="Folder to write; it must be absent, empty, or an earlier report, which is replaced.")
@@ -109,7 +112,7 @@ def report(out: str, units: Any, as_json: bool, text: str | None, file: str | No
 
     text = read_inputs(text, file, options)
     check_output_folder(out)
-    _rule(options)
+    edge_rule(options)
     find_attention(options["attention"])
     for package in ("plotly", "jinja2"):
         require(package, extra="plots", caller="infogeo report")
@@ -118,7 +121,8 @@ def report(out: str, units: Any, as_json: bool, text: str | None, file: str | No
     analysis = analyze(
         model, text, layer=options["layer"], construction=options["construction"], measure=options["measure"],
         graph=options["kind"], neighbors=options["neighbors"], radius=options["radius"], attention=options["attention"],
-        background=options["background"], corpus=options["corpus"], overflow=options["overflow"],
+        background=options["background"], corpus=options["corpus"], removal=options["removal"],
+        distribution=options["distribution"], overflow=options["overflow"],
         permutations=options["permutations"], rng=options["seed"], progress=say,
     )
     say("writing the report")
@@ -140,7 +144,8 @@ def report(out: str, units: Any, as_json: bool, text: str | None, file: str | No
 
 @cli.command()
 @text_options
-@graph_options
+@normalization_option
+@graph_options(None)
 @attention_option
 @click.option("--of", "what", type=click.Choice(("distances", "attention")), default="distances", show_default=True,
               help="Which graph: from the distances, or from attention by the same rule.")
@@ -155,14 +160,23 @@ def graph(
 ) -> int:
     """Make the word graph of TEXT: print its edges, or write it to a file for other tools.
 
-    By default it is the influence graph where the model allows it; --construction names another one.
+    By default it is the influence graph where the model allows it, drawn as its tree, the same as influence_graph() in
+    Python; --construction names another one, drawn as three nearest neighbors. --graph draws another one of both.
+
+    Each edge has a distance (small is close) and a weight (large is close). By influence the weight w is the
+    exponential of half the evidence that two words are related, and the distance ln((1 + w) / w): 0.69 where w is 1,
+    so that the evidence is zero. By other constructions the distance d is that of the measure, and the weight
+    1 / (1 + d).
 
     \b
     Examples:
+      infogeo graph "The dog chased the cat."
       infogeo graph "The dog chased the cat." -k 2
+      infogeo graph "The dog chased the cat." --removal delete --distribution states
       infogeo graph --file story.txt --graph tree --out tree.gexf
       infogeo graph "The dog chased the cat." --of attention --attention head:3.2 --json
     """
+    from infogeo_adapters.influence_relation import InfluenceRelation
     from infogeo_adapters.relations import find_attention
 
     if format_ is not None and out is None:
@@ -170,20 +184,25 @@ def graph(
     if what == "distances" and given("attention"):
         raise click.UsageError("--attention goes with --of attention; the graph of distances uses none")
     text = read_inputs(text, file, options)
-    rule = _rule(options)
+    edge_rule(options)
     baseline = find_attention(options["attention"])
     if out is not None:
         check_file(out, format_)
     say = teller(quiet)
     of_attention = what == "attention"
-    reading = _reading(_material(open_model(options, say), options), text, options, say, attention=of_attention)
+    reading = read_with(
+        material_of(open_model(options, say), options), text, options, say, attention=of_attention,
+        distances=not of_attention or options["kind"] == "radius",
+    )
+    rule = edge_rule(options, influence=isinstance(reading.relation, InfluenceRelation))
     tell(rule.note(len(reading.activations.words)))
     if of_attention:
         affinity = baseline(reading.activations, reading.layer)
-        edges = rule.of_distances(_distances(reading)).n_edges if rule.kind == "radius" else 0
+        edges = rule.of_distances(told_distances(reading)).n_edges if rule.kind == "radius" else 0
         made = rule.of_attention(affinity, edges)
     else:
-        made = rule.of_distances(_distances(reading))
+        made = rule.of_distances(told_distances(reading))
+    tell(why_no_edge(made, rule))
     if out is not None:
         from infogeo_adapters.files import write_graph
 
@@ -201,6 +220,7 @@ def graph(
 
 @cli.command()
 @text_options
+@normalization_option
 @treebank_options
 @similarity_option
 @attention_option
@@ -230,10 +250,10 @@ def compare(
     of the partial coefficient lies above zero. With --heads that is one chance for every head; the p-values are not
     corrected for it.
 
-    With --treebank, graphs of all families are compared with trees made by people: UUAS is the share of the relations
-    that a spanning tree of the graph finds, long the same for words more than three apart. Exit code 1 says that no
-    influence graph is above the best attention head with p <= alpha, corrected for the number of families. --out
-    writes a page.
+    With --treebank, graphs of all families are compared with trees made by people. UUAS is the share of the relations
+    that a spanning tree of the graph finds, long the same for words more than three apart; diff is what a family has
+    more of it than the best attention head, with p corrected for the number of families; s are the seconds it took.
+    Exit code 1 says that no influence graph is above the best attention head with p <= alpha. --out writes a page.
 
     With --similarity, distances between the words of pairs are compared with what people judged: Spearman's
     coefficient, the layer chosen on one half of the pairs and reported on the other. Exit code 1 is not used there.
@@ -265,16 +285,16 @@ def compare(
     text = read_inputs(text, file, options)
     baseline = None if heads else find_attention(options["attention"])
     say = teller(quiet)
-    material = _material(open_model(options, say), options)
+    material = material_of(open_model(options, say), options)
     texts = [line for line in text.split("\n") if line.strip()] if lines else [text]
     if lines:
-        _same_for_all(material.model, texts, options)
+        settle_for_all(material.model, texts, options)
     sentences = []
     for number, one in enumerate(texts):
-        reading = _reading(material, one, options, say, number=f" {number + 1} of {len(texts)}" if lines else "")
+        reading = read_with(material, one, options, say, number=f" {number + 1} of {len(texts)}" if lines else "")
         acts = reading.activations
         affinities = all_heads(acts) if baseline is None else [baseline(acts, reading.layer)]
-        sentences.append((_distances(reading), affinities))
+        sentences.append((told_distances(reading), affinities))
     say("comparing")
     if lines:
         found = compare_over_sentences(sentences, level=1 - alpha, rng=seed)
@@ -380,49 +400,3 @@ def _run(arguments: list[str]) -> int:
             return int(cli.invoke(context) or 0)
     except click.exceptions.Exit as end:
         return end.exit_code
-
-
-def _rule(options: dict[str, Any]) -> EdgeRule:
-    from infogeo_adapters.relations import EdgeRule
-
-    return EdgeRule(kind=options["kind"], neighbors=options["neighbors"], radius=options["radius"])
-
-
-def _material(model: LanguageModel, options: dict[str, Any]) -> Material:
-    from infogeo_adapters.relations import Material
-
-    return Material(model=model, background_text=options["background"], corpus_text=options["corpus"])
-
-
-def _reading(
-    material: Material, text: str, options: dict[str, Any], say: Callable[[str], None], *, number: str = "",
-    attention: bool = True,
-) -> Reading:
-    from infogeo_adapters.text_reading import cut_note, read_text
-
-    say(f"reading text{number} with the model")
-    reading = read_text(
-        material.model, text, layer=options["layer"], construction=options["construction"], measure=options["measure"],
-        material=material, overflow=options["overflow"], attention=attention,
-    )
-    tell(cut_note(reading.activations, text))
-    return reading
-
-
-def _distances(reading: Reading) -> DistanceMatrix:
-    """Distances at the chosen layer; what a reader must know about them is told."""
-    made = reading.distances()
-    for note in reading.notes():
-        tell(rephrase(note))
-    return made
-
-
-def _same_for_all(model: LanguageModel, texts: Sequence[str], options: dict[str, Any]) -> None:
-    """Settle the construction that is taken for every line, if none is named."""
-    from infogeo_adapters.text_reading import default_construction
-
-    if options["construction"] is None and options["measure"] is None and options["background"] is None:
-        options["construction"], note = default_construction(
-            model, texts, layer=options["layer"], overflow=options["overflow"]
-        )
-        tell(None if note is None else rephrase(note))

@@ -13,9 +13,10 @@ from infogeo._checks import FloatArray
 from infogeo.errors import ArgumentError, DomainError, InfogeoError
 from infogeo.evidence import PRIOR_EXPONENT, relation_evidence, standardized_influence
 from infogeo.graphs import distance_from_strength
-from infogeo.influence import DistanceProfile
+from infogeo.influence import NORMALIZATIONS, DistanceProfile, symmetrized_influence
 from infogeo.results import Source
 from infogeo.words import DistanceMatrix
+from infogeo_adapters._influence_choice import InfluenceChoice
 
 if TYPE_CHECKING:
     from infogeo.activations import LayerActivations
@@ -38,11 +39,20 @@ EMBEDDING = (
 )
 
 
+TAKEN = {
+    "hide": "hidden", "mask": "masked", "delete": "deleted", "mean": "replaced by the mean embedding",
+    "resample": "resampled",
+}
+"""What has happened to words that were taken away, by the name of the way."""
+
+
 @dataclass(eq=False)
 class WholeMeter:
     """Influence of words at every layer and of single edges in every block of a model, in one measurement."""
 
     model: LanguageModel
+    choice: InfluenceChoice | None = None
+    """None takes the usual one."""
 
     @cached_property
     def meters(self) -> tuple[InfluenceMeter, InfluenceMeter]:
@@ -60,10 +70,12 @@ class WholeMeter:
         from infogeo_adapters.transformers.stack import find_stack
 
         attending_blocks(self.model)
-        depth, way, reading = find_stack(self.model.model).depth, find_removal("hide"), find_reading(self.model, None)
-        usual = make_meter(self.model, default_layers(depth), None, way, reading, "effects")
+        choice = self.choice or InfluenceChoice()
+        depth, reading = find_stack(self.model.model).depth, find_reading(self.model, None)
+        way, kind = find_removal(choice.removal), choice.distribution
+        usual = make_meter(self.model, default_layers(depth), None, way, reading, kind)
         blocks = attending_blocks(self.model) if usual.edges else ()
-        return make_meter(self.model, range(1, depth + 1), blocks, way, reading, "effects"), usual
+        return make_meter(self.model, range(1, depth + 1), blocks, way, reading, kind), usual
 
     def measure(self, activations: LayerActivations) -> TextInfluence:
         """Of one text, whose words are those of the activations.
@@ -78,7 +90,8 @@ class WholeMeter:
             return self._measure(usual, activations)
 
     def _measure(self, meter: InfluenceMeter, activations: LayerActivations) -> TextInfluence:
-        profile = meter.profile()
+        choice = self.choice or InfluenceChoice()
+        profile = meter.profile() if choice.normalization == "distance" else None
         again = meter.reading == "twice" or activations.attention is None
         spans = [(int(a), int(b)) for a, b in activations.word_spans]
         ((values, words, source),) = meter.measure(
@@ -88,7 +101,7 @@ class WholeMeter:
             raise ArgumentError("influence was measured between other words than those of the activations")
         return TextInfluence(
             values=values, words=words, layers=meter.layers, blocks=tuple(block for block, _ in meter.edges),
-            profile=profile, source=source.with_options(reading=meter.reading),
+            profile=profile, choice=choice, source=source.with_options(reading=meter.reading),
         )
 
 
@@ -101,14 +114,42 @@ class TextInfluence:
     words: tuple[str, ...]
     layers: tuple[int, ...]
     blocks: tuple[int, ...]
-    profile: DistanceProfile
-    """Of the same R measurements."""
+    profile: DistanceProfile | None
+    """Of the same R measurements; None where they are not compared with what is usual."""
+    choice: InfluenceChoice
     source: Source
 
     @cached_property
-    def standardized(self) -> FloatArray:
-        """(R, n, n) how much more than usual so far apart."""
-        return standardized_influence(self.values, self.profile)
+    def compared(self) -> FloatArray:
+        """(R, n, n) symmetric: how much more than usual so far apart, or the influence normalized in another way."""
+        if self.profile is not None:
+            return standardized_influence(self.values, self.profile)
+        return symmetrized_influence(NORMALIZATIONS[self.choice.normalization](self.values), "log-sum")
+
+    def weights(self, rows: Sequence[int]) -> FloatArray:
+        """(n, n) weights of the graph of some measurements, as :func:`infogeo_adapters.influence_affinity` has them.
+
+        Raises
+        ------
+        DomainError
+            Two words do not move each other at all, so that there is no length between them.
+        """
+        apart = ~np.eye(len(self.words), dtype=np.bool_)
+        if self.profile is not None:
+            made = np.exp(relation_evidence(self.compared[list(rows)]) / 2)
+        else:
+            with np.errstate(divide="ignore"):
+                made = np.exp(np.log(self.compared[list(rows)]).mean(axis=0))
+        none = np.argwhere((made <= 0) & apart)
+        if len(none):
+            i, j = (int(k) for k in none[0])
+            said = ", ".join(f"{name} {chosen!r}" for name, chosen in self.choice.said().items())
+            raise DomainError(
+                f"influence between {self.words[i]!r} (word {i + 1}) and {self.words[j]!r} (word {j + 1}) is zero by "
+                f"{said}, so that no length can be given; influence_graph leaves such pairs apart, and normalization "
+                "'distance' knows none"
+            )
+        return np.asarray(made)
 
     def distances(self, layer: int, layers: Sequence[int], blocks: Sequence[int]) -> DistanceMatrix:
         """Lengths of the evidence of some layers and blocks together, named after one layer."""
@@ -122,29 +163,58 @@ class TextInfluence:
         rows += [len(self.layers) + self.blocks.index(one) for one in blocks]
         n = len(self.words)
         apart = ~np.eye(n, dtype=np.bool_)
-        weights = np.exp(relation_evidence(self.standardized[rows]) / 2)
+        weights = self.weights(rows)
         lengths = np.zeros((n, n))
         lengths[apart] = distance_from_strength(weights[apart])
         return DistanceMatrix(
             values=lengths, words=self.words, measure=MEASURE, symmetric=True, metric=False, layer=layer,
-            construction=construction(layers, blocks),
+            construction=construction(layers, blocks, self.choice),
             source=self.source.with_options(
                 relation=INFLUENCE, influence_layers=",".join(map(str, layers)),
-                influence_blocks=",".join(map(str, blocks)), prior_exponent=PRIOR_EXPONENT,
+                influence_blocks=",".join(map(str, blocks)), normalization=self.choice.normalization,
+                **({} if self.profile is None else {"prior_exponent": PRIOR_EXPONENT}),
             ),
         )
 
 
-def construction(layers: Sequence[int], blocks: Sequence[int]) -> str:
+def construction(layers: Sequence[int], blocks: Sequence[int], choice: InfluenceChoice | None = None) -> str:
     """What was measured, in words.
 
     Examples
     --------
     >>> construction([4, 5], [3, 4, 5, 6])
     'words hidden, at layers 4 and 5; edges cut in blocks 3 to 6'
+    >>> construction([4], [], InfluenceChoice(removal="delete", distribution="states", normalization="rows"))
+    'words deleted, at layer 4, by states; normalized by rows'
     """
-    said = f"words hidden, at {_listed('layer', layers)}"
-    return f"{said}; edges cut in {_listed('block', blocks)}" if blocks else said
+    unusual = {} if choice is None else choice.said()
+    way = unusual.get("removal", "hide")
+    said = f"words {TAKEN.get(way, f'taken away by {way}')}, at {_listed('layer', layers)}"
+    if "distribution" in unusual:
+        said += f", by {unusual['distribution']}"
+    if blocks:
+        said += f"; edges cut in {_listed('block', blocks)}"
+    return f"{said}; normalized by {unusual['normalization']}" if "normalization" in unusual else said
+
+
+def influence_weight(distance: FloatArray) -> FloatArray:
+    r"""The weight :math:`w = 1 / (e^d - 1)` that has the length :math:`d = \log((1 + w) / w)` in an influence graph.
+
+    Parameters
+    ----------
+    distance : array, shape (...,)
+        Positive lengths.
+
+    Returns
+    -------
+    array, shape (...,)
+
+    Examples
+    --------
+    >>> influence_weight(np.log([2.0, 3.0])).round(6).tolist()
+    [1.0, 0.5]
+    """
+    return np.asarray(1.0 / np.expm1(distance))
 
 
 def _listed(name: str, numbers: Sequence[int]) -> str:
@@ -160,6 +230,9 @@ class InfluenceRelation:
 
     The distance is the length :math:`\log((1 + w) / w)` (:func:`infogeo.distance_from_strength`) of the weight
     :math:`w_{ij} = e^{e_{ij} / 2}` that :func:`infogeo_adapters.influence_affinity` gives: symmetric, not a metric.
+    It is positive, in nats, and has no upper bound: :math:`\log 2 = 0.69` where the evidence is zero, shorter where it
+    speaks for a relation, longer where it speaks against one. The choices of ``material.influence``
+    (:class:`InfluenceChoice`) hold here too.
 
     At ``layer`` it reads words taken away there, and also one layer further if ``layer`` is the default one,
     :func:`default_influence_layer`, together with single edges cut in the blocks of the upper two thirds. At any other

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -48,6 +50,8 @@ def progress_bar(
 ) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for ``pairwise(..., progress=...)``, shown once the work has taken a while.
 
+    Where standard error is neither a terminal nor a notebook, as in a log file, one plain line takes its place.
+
     Parameters
     ----------
     description : str
@@ -57,7 +61,7 @@ def progress_bar(
     delay : float
         Seconds to wait before the bar appears, 2 by default.
     file : file object, optional
-        Where it is written, standard error by default.
+        Where a bar is written in any case; by default standard error.
 
     Yields
     ------
@@ -78,6 +82,9 @@ def progress_bar(
     [[0.0, 3.0], [3.0, 0.0]]
     """
     tqdm = require("tqdm", extra="transformers", caller="progress_bar")
+    if file is None and not _drawable():
+        yield _plain_line(description, unit, delay)
+        return
     with tqdm.tqdm(
         total=0, desc=description, unit=f" {unit}", delay=delay, leave=False, file=file, disable=_silent.get()
     ) as bar:
@@ -87,6 +94,26 @@ def progress_bar(
             bar.update(done - bar.n)
 
         yield show
+
+
+def _drawable() -> bool:
+    """Whether standard error can draw a line anew: a terminal, or a notebook."""
+    return sys.stderr is not None and (sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel"))
+
+
+def _plain_line(description: str, unit: str, delay: float) -> Callable[[int, int], None]:
+    """Tells once, after the delay, what is being done and how far it is."""
+    started, told = time.monotonic(), _silent.get() or sys.stderr is None
+
+    def show(done: int, total: int) -> None:
+        nonlocal told
+        if told or time.monotonic() - started < delay or 0 < total <= done:
+            return
+        told = True
+        sys.stderr.write(f"{description}: {done} of {total} {unit} done\n")
+        sys.stderr.flush()
+
+    return show
 
 
 def pairwise_to_file(

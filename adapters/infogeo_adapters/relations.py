@@ -26,7 +26,15 @@ from infogeo.graphs import WordGraph, minimum_spanning_tree, nearest_neighbor_gr
 from infogeo.measures import MEASURES, Measure
 from infogeo.pairwise import pairwise
 from infogeo.words import DistanceMatrix, WordDistributions
-from infogeo_adapters.influence_relation import INFLUENCE, InfluenceRelation, TextInfluence, WholeMeter
+from infogeo_adapters._influence_choice import InfluenceChoice
+from infogeo_adapters.influence_relation import (
+    INFLUENCE,
+    MEASURE,
+    InfluenceRelation,
+    TextInfluence,
+    WholeMeter,
+    influence_weight,
+)
 from infogeo_adapters.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -42,6 +50,8 @@ class Material:
     """Text to estimate the shared covariance from; None takes the sample that ships with infogeo."""
     corpus_text: str | None = None
     """Text in which the occurrences of a word are counted."""
+    influence: InfluenceChoice | None = None
+    """What is measured of influence; None takes the usual, and leaves open whether influence is measured."""
 
     @cached_property
     def background(self) -> Background:
@@ -66,7 +76,12 @@ class Material:
     @cached_property
     def influence_meter(self) -> WholeMeter:
         """What measures influence on the model: covariances of the effects of words and edges of the packaged text."""
-        return WholeMeter(self.model)
+        return WholeMeter(self.model, self.influence)
+
+    @property
+    def measured(self) -> bool:
+        """Whether what is usual of influence has been asked for already."""
+        return "influence_meter" in self.__dict__
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -321,7 +336,9 @@ def find_relation(construction: str | Construction, measure: str | Measure | Non
     if measure is not None:
         name = measure if isinstance(measure, str) else measure.name
         raise ArgumentError(
-            f"measure: found {name!r}, which means something only for distributions; influence has a length of its own"
+            f"measure: found {name!r}, which compares distributions, and influence makes none to compare: its "
+            "length is log((1 + w) / w) of how strongly two words move each other; leave the measure out, or choose "
+            "another construction, such as 'shared-covariance'"
         )
     return InfluenceRelation(layer)
 
@@ -363,8 +380,15 @@ class EdgeRule:
         )
 
     def of_distances(self, distances: DistanceMatrix) -> WordGraph:
-        """The word graph of the distances, both directions averaged."""
-        return self._build(distances.symmetrized())
+        """The word graph of the distances, both directions averaged.
+
+        Weights are 1 / (1 + d) as of every distance, but in an influence graph those that the lengths were made from,
+        as :func:`infogeo_adapters.influence_graph` has them.
+        """
+        made = self._build(distances.symmetrized())
+        if distances.measure != MEASURE:
+            return made
+        return dataclasses.replace(made, weight=influence_weight(made.distance))
 
     def of_attention(self, attention: AffinityMatrix, n_edges: int) -> WordGraph:
         """The attention graph by the same rule; for a radius, which has none, the ``n_edges`` strongest pairs."""

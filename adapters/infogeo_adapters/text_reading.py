@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from infogeo.activations import LayerActivations
+from infogeo.errors import ArgumentError
 from infogeo.measures import Measure
 from infogeo.words import DistanceMatrix, WordDistributions
 from infogeo_adapters.influence_relation import (
@@ -93,23 +94,24 @@ def read_text(
 ) -> Reading:
     """Run the model over a text and settle layer and relation.
 
-    The arguments are those of :func:`infogeo_adapters.analyze`; ``material`` holds background and corpus and can be
-    shared by texts. Without ``attention`` there are distances only, also for models that have none, such as Mamba.
+    The arguments are those of :func:`infogeo_adapters.analyze`; ``material`` holds background, corpus and the choices
+    of influence, and can be shared by texts. Without ``attention`` there are distances only, also for models that have
+    none, such as Mamba.
 
     Raises
     ------
     TextError
         If the text is no ``str``, empty or too long, or holds characters that no tokenizer can read.
     ArgumentError
-        If the layer, the construction or the measure does not exist.
+        If the layer, the construction or the measure does not exist, or choices of influence stand beside another
+        construction.
     """
     from infogeo_adapters.transformers.alignment import check_text
     from infogeo_adapters.transformers.capture import capture_activations
 
     check_text(text)
     material = material or Material(model=model)
-    if relation is None and construction is None and (measure is not None or material.background_text is not None):
-        construction = STANDING
+    construction = _asked(material, construction, measure, relation)
     if relation is None and construction is not None:
         find_relation(construction, measure, 1)  # what does not exist is refused before the model is run
     activations = capture_activations(model, text, overflow=overflow, attention=attention)
@@ -130,6 +132,30 @@ def read_text(
             relation = InfluenceRelation(chosen, fallback=find_relation(STANDING, None, chosen))
     context = Context(material=material, activations=activations)
     return Reading(context=context, layer=chosen, relation=relation, default_note=note)
+
+
+def _asked(
+    material: Material, construction: str | Construction | None, measure: str | Measure | None,
+    relation: Relation | None,
+) -> str | Construction | None:
+    """The construction that is named, or that goes with what is named; None if all is left to the default.
+
+    Raises
+    ------
+    ArgumentError
+        If what is measured of influence is named, and it is not influence that is measured.
+    """
+    by_distributions = measure is not None or material.background_text is not None
+    if material.influence is not None:
+        other = relation is not None and not isinstance(relation, InfluenceRelation)
+        if other or construction not in (None, INFLUENCE) or (construction is None and by_distributions):
+            raise ArgumentError(
+                "removal, distribution and normalization say how influence is measured, and here distances are those "
+                f"of {'a relation' if other else 'distributions' if construction is None else repr(construction)}; "
+                "leave them out, or choose construction 'influence'"
+            )
+        return INFLUENCE
+    return STANDING if relation is None and construction is None and by_distributions else construction
 
 
 def default_construction(

@@ -20,6 +20,7 @@ from infogeo_adapters.plots.style import (
     graph_objects,
     label,
     plural,
+    shorten,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
 """Of each kind of family its name in the plural, its color, and its sign, so that color is not needed."""
 ROW = 23
 """Pixels from one family to the next."""
+TWO_LINES = 1.5
+"""Room of a name in two lines, in rows."""
+LINE_LIMIT = 30
+"""Letters of a name in one line, so that a small screen has room for the dots."""
 RELATION_ROW = 30
 """Pixels from one relation to the next."""
 NAME_LIMIT = 48
@@ -90,16 +95,17 @@ def score_figure(
     """
     if not scores:
         raise ArgumentError("score_figure: found no score, wanted at least one")
-    places: list[tuple[int, Score]] = []
-    heads: list[tuple[int, str]] = []
-    at, before = 0, None
+    places: list[tuple[float, Score]] = []
+    heads: list[tuple[float, str]] = []
+    at, before = 0.0, None
     for score in scores:
         if score.kind != before:
             at += 1 if before is not None else 0
             heads.append((at, score.kind))
             before, at = score.kind, at + 1
-        places.append((at, score))
-        at += 1
+        room = TWO_LINES if "<br>" in _in_lines(score.name) else 1.0
+        places.append((at + (room - 1) / 2, score))
+        at += room
     traces = [
         _dots([(score.value, place, score) for place, score in places if score.kind == kind], kind, axis, level)
         for kind in dict.fromkeys(score.kind for score in scores)
@@ -108,10 +114,10 @@ def score_figure(
     shapes, notes = _lines(lines, top)
     names = [f"<b>{label(_kind(kind)[0], None)}</b>" for _, kind in heads]
     ticks = sorted([*zip((p for p, _ in heads), names, strict=True),
-                    *((place, label(score.name, NAME_LIMIT)) for place, score in places)])
+                    *((place, _in_lines(score.name)) for place, score in places)])
     return figure(
         traces, title=title, caller="score_figure", summary=_said(scores, axis, lines),
-        height=ROW * at + 130 + 18 * len(lines), min_width=500, max_width=980,
+        height=round(ROW * at) + 130 + 18 * len(lines), min_width=430, max_width=980,
         margin={"t": 56 + 18 * len(lines), "b": 46, "r": 20}, showlegend=False, shapes=shapes, annotations=notes,
         xaxis={"title": {"text": label(axis, None)}, "range": [0, min(1.02, 1.06 * top)], "fixedrange": True},
         yaxis={"tickvals": [p for p, _ in ticks], "ticktext": [t for _, t in ticks], "range": [at - 0.4, -0.6],
@@ -153,11 +159,11 @@ def recall_by_length_figure(
         shift = (row - (len(scores) - 1) / 2) * width
         told = [score for score in family if score.value is not None]
         _, color, symbol = _kind(family[0].kind)
+        color = _shade(color, row, scores)
         traces.append(go.Scatter(
             x=[i + shift for i, score in enumerate(family) if score.value is not None],
             y=[score.value for score in told], mode="markers", name=label(family[0].name, NAME_LIMIT),
-            marker={"color": _shade(color, row, scores), "symbol": symbol, "size": 10,
-                    "line": {"width": 1, "color": "#ffffff"}},
+            marker={"color": color, "symbol": symbol, "size": 10, "line": {"width": 1, "color": "#ffffff"}},
             error_y=_bars(told, color), customdata=[_told(score, level) for score in told],
             hovertemplate="%{customdata}<extra></extra>",
         ))
@@ -295,6 +301,16 @@ def layers_figure(lines: Sequence[Sequence[tuple[float, Score]]], *, reference: 
     )
 
 
+def _in_lines(name: str) -> str:
+    """A name beside an axis, a long one in two lines, cut at the space nearest to its middle."""
+    short = shorten(name, NAME_LIMIT)
+    spaces = [i for i, letter in enumerate(short) if letter == " "]
+    if len(short) <= LINE_LIMIT or not spaces:
+        return label(short, None)
+    middle = min(spaces, key=lambda i: abs(2 * i - len(short)))
+    return f"{label(short[:middle], None)}<br>{label(short[middle + 1 :], None)}"
+
+
 def _kind(kind: str) -> tuple[str, str, str]:
     if kind not in KINDS:
         raise ArgumentError(f"kind: found {kind!r}, wanted one of {', '.join(KINDS)}")
@@ -312,7 +328,7 @@ def _lighter(color: str) -> str:
     return "#" + "".join(f"{value:02x}" for value in mixed)
 
 
-def _dots(dots: Sequence[tuple[float | None, int, Score]], kind: str, axis: str, level: float) -> Any:
+def _dots(dots: Sequence[tuple[float | None, float, Score]], kind: str, axis: str, level: float) -> Any:
     go = graph_objects("score_figure")
     name, color, symbol = _kind(kind)
     told = [(value, place, score) for value, place, score in dots if value is not None]

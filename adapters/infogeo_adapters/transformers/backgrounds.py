@@ -126,7 +126,7 @@ def effects_background(
     texts = hashlib.sha256()
     for one in chosen:
         texts.update(one.encode("utf-8", "surrogatepass") + b"\x00")
-    with progress_bar("effects of the background", unit="texts") as show:
+    with progress_bar("how taking words away moves others in the packaged text", unit="texts") as show:
         job = prepare_job(model, chosen, None, way, layers, None, "truncate", batch_tokens, seed, show, how)
 
         def add(readings: Readings, removed: IntArray, without: States) -> FloatArray:

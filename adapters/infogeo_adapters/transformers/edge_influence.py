@@ -257,7 +257,7 @@ def edge_background(
     texts = background_sentences(background_text(), sentences)
     digest = hashlib.sha256()
     source: Source | None = None
-    with progress_bar("edges of the background", unit="texts") as show:
+    with progress_bar("how edges move words in the packaged text", unit="texts") as show:
         stream = reader.effects(texts, [None] * len(texts), way, overflow="truncate", batch_tokens=4096)
         for done, effects in enumerate(stream, start=1):
             digest.update(effects.item.text.encode() + b"\x00")

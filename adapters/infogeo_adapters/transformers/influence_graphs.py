@@ -216,7 +216,9 @@ def influence_graph(
 def _name(meter: InfluenceMeter, normalization: str) -> str:
     said = []
     if meter.layers:
-        said.append(f"of words ({meter.removal.name}) at layer {', '.join(map(str, meter.layers))}")
+        *first, last = map(str, meter.layers)
+        layers = f"layers {', '.join(first)} and {last}" if first else f"layer {last}"
+        said.append(f"of words ({meter.removal.name}) at {layers}")
     if meter.edges:
         said.append(f"of edges in {', '.join(n for n in meter.names if n.startswith('block'))}")
     beyond = "beyond what is usual so far apart" if normalization == "distance" else f"normalized by {normalization}"

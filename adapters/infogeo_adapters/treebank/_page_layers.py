@@ -22,7 +22,7 @@ def layer_lines(found: ModelTreebankComparison) -> list[Line]:
     lines: dict[str, Line] = {}
     kinds: dict[str, list[str]] = {}
     for family, part in zip(found.scores.families, found.scores.slices, strict=True):
-        chosen = LAYER.fullmatch(found.chosen(family.name)[0].variant)
+        chosen = next((m for c in found.chosen(family.name) if (m := LAYER.fullmatch(c.variant))), None)
         if chosen is None:
             continue
         way = chosen[2]
@@ -37,6 +37,15 @@ def layer_lines(found: ModelTreebankComparison) -> list[Line]:
             lines[family.name] = line
             kinds.setdefault(family.kind, []).append(family.name)
     return [lines[name] for kind in KINDS for name in _best(found, kinds.get(kind, []))]
+
+
+def level_line(found: ModelTreebankComparison, name: str) -> Score | None:
+    """UUAS of a family of one variant on the sentences of the lines; None if there is no such family."""
+    for family, part in zip(found.scores.families, found.scores.slices, strict=True):
+        if family.name == name and len(family.variants) == 1:
+            hits, total = int(found.scores.counts()[:, part].sum()), int(found.scores.totals().sum())
+            return Score(name=name, kind=family.kind, value=hits / total if total else None)
+    return None
 
 
 def _best(found: ModelTreebankComparison, names: list[str]) -> list[str]:

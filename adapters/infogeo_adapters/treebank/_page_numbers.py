@@ -20,7 +20,7 @@ def number(value: float | None, form: str = ".3f") -> str:
 
 def p_text(p: float | None) -> str:
     """A p-value."""
-    return "–" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def skip_reason(reason: str) -> str:
@@ -32,6 +32,30 @@ def skip_reason(reason: str) -> str:
     'it is too long'
     """
     return reason.partition("; cut it with overflow=")[0].partition("; split the text into words differently")[0]
+
+
+def cross_caution(found: TreebankComparison, *, below: float = 2.0) -> tuple[str, ...]:
+    """Why tests are somewhat too bold where halves chose for each other, and how firmly they chose.
+
+    Nothing if all choices are as firm as ``below``, a share of resamples, or nothing was tested.
+    """
+    if found.split != "cross" or found.reference is None:
+        return ()
+    names = [name for name in (found.best("influence"), found.reference) if name is not None]
+    firm = {
+        name: min(c.stability for c in found.chosen(name)) for name in dict.fromkeys(names)
+        if found.chosen(name)[0].n_variants > 1
+    }
+    if min(firm.values(), default=1.0) >= below:
+        return ()
+    shown = " and in ".join(f"{100 * value:.0f}\N{NO-BREAK SPACE}% for “{name}”" for name, value in firm.items())
+    how = f" On resampled sentences the same variant is chosen again in {shown}." if firm else ""
+    said = (
+        "Each half chose for the other, so that the two are not independent: where several variants are equally good, "
+        f"p-values are too small, and a test at 0.05 errs in up to a tenth of all cases.{how} The split “half”, or "
+        "other sentences to choose on, do not have this."
+    )
+    return (said,)
 
 
 def estimate_of(

@@ -36,7 +36,7 @@ OFFSET = (
 LAYER = (
     "Every layer on all sentences, without any choice and without intervals: a look at where the trees are, not a "
     "result. The highest point of a line is the luckiest one; the results above do not use it. Where layers "
-    "come in several normalizations, the line is of the one that was chosen. An average of heads stands at the layer "
+    "come in several normalizations, the line is of one that was chosen. An average of heads stands at the layer "
     "after its block. Of each kind the three families that were best where variants were chosen are drawn."
 )
 EXAMPLES = (

@@ -22,8 +22,9 @@ from infogeo_adapters.report.exports import Exported
 from infogeo_adapters.report.sections import Figure, Section, Table, page_number
 from infogeo_adapters.treebank import _page_prose as prose
 from infogeo_adapters.treebank._page_examples import ExampleOnPage, examples_on_page
-from infogeo_adapters.treebank._page_layers import layer_lines
+from infogeo_adapters.treebank._page_layers import layer_lines, level_line
 from infogeo_adapters.treebank._page_numbers import (
+    cross_caution,
     difference_of,
     estimate_of,
     number,
@@ -41,6 +42,13 @@ MOST_RELATIONS = 24
 """Relations that are drawn, the most frequent ones."""
 MOST_SKIPPED = 100
 """Skipped sentences that the page names."""
+
+OPTIONS = {
+    "treebank treebank": "treebank", "treebank sentences": "first sentences read",
+    "choose treebank": "treebank to choose on", "choose sentences": "first sentences to choose on",
+    "n_skipped": "sentences skipped", "n_choosing": "sentences that choose",
+}
+"""Names of the options of a comparison that would be hard to understand as they are."""
 
 
 @dataclass(frozen=True)
@@ -280,10 +288,9 @@ def _layers(found: ModelTreebankComparison) -> PageSection | None:
     lines = layer_lines(found)
     if not lines:
         return None
-    reference = _score(ADJACENT, found.estimate(ADJACENT)) if ADJACENT in _names(found) else None
     return PageSection(
         "layers", "Layer by layer", paragraphs=(prose.LAYER,),
-        figures=(Figure("layers-plot", layers_figure(lines, reference=reference)),),
+        figures=(Figure("layers-plot", layers_figure(lines, reference=level_line(found, ADJACENT))),),
     )
 
 
@@ -297,15 +304,17 @@ def _examples(found: ModelTreebankComparison, examples: Sequence[ExampleSentence
 
 
 def _choice(found: ModelTreebankComparison) -> PageSection:
-    columns = [{"name": name, "number": name in ("UUAS there", "again", "of")} for name in
-               ("family", "chosen on", "variant", "of", "UUAS there", "again")]
+    names = ("family", "chosen on", "variant", "variants", "UUAS there", "chosen again")
+    columns = [{"name": name, "number": k > 2} for k, name in enumerate(names)]
     rows: list[list[Any]] = [
-        [visible(c.family), c.chosen_on, visible(c.variant), page_number(f"{c.n_variants:,}"),
-         page_number(number(c.score)), page_number(f"{100 * c.stability:.0f} %")]
+        [visible(c.family), c.chosen_on.replace(" half", "\N{NO-BREAK SPACE}half"), visible(c.variant),
+         page_number(f"{c.n_variants:,}"), page_number(number(c.score)),
+         page_number(f"{100 * c.stability:.0f}\N{NO-BREAK SPACE}%")]
         for name in _names(found) for c in found.chosen(name) if c.n_variants > 1
     ]
     table = Table("What was chosen, of how many variants, and how often again in resamples", columns, rows)
-    cautions = [prose.CAUTIONS[0], *([prose.LUCK] if found.split == "cross" else []), *prose.CAUTIONS[1:]]
+    crossed = [prose.LUCK, *cross_caution(found)] if found.split == "cross" else []
+    cautions = [prose.CAUTIONS[0], *crossed, *prose.CAUTIONS[1:]]
     return PageSection(
         "choice", "How variants were chosen, and what to beware of", paragraphs=(prose.CHOSEN.get(found.split, ""),),
         findings=tuple(cautions), tables=(table,) if rows else (),
@@ -340,7 +349,10 @@ def _provenance(found: ModelTreebankComparison, files: Sequence[Exported]) -> Pa
             ("SHA-256 of the sentences", source.text_hash), ("seed", source.seed),
         ) if value is not None
     ]
-    rows += [(readable(name), visible(str(value))) for name, value in source.options.items() if value is not None]
+    rows += [
+        (OPTIONS.get(name) or readable(name), visible(str(value)))
+        for name, value in source.options.items() if value is not None
+    ]
     rows += [(f"seconds of {name}", f"{seconds:.1f}") for name, seconds in found.shared_seconds.items()]
     rows.append(("versions", ", ".join(f"{name} {version}" for name, version in source.versions.items())))
     return PageSection(

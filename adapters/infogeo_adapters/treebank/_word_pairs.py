@@ -104,7 +104,7 @@ def _parse(text: str, places: tuple[int, int, int]) -> tuple[list[tuple[str, str
         fields = fields or len(cells)
         if len(cells) != fields or len(cells) <= max(places):
             wanted = f"{fields}, as in line {lines[0][0]}" if len(cells) != fields else f"at least {max(places) + 1}"
-            bad.append(f"line {number} has {len(cells)} fields, wanted {wanted}")
+            bad.append(f"line {number} has {len(cells)} field{'' if len(cells) == 1 else 's'}, wanted {wanted}")
             continue
         first, second, score = (cells[place] for place in places)
         if position == 0 and _is_title(score):

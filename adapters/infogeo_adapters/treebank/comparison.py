@@ -18,7 +18,7 @@ from infogeo.tree_scores import DECODERS, Decoder
 from infogeo_adapters.files import check_path
 from infogeo_adapters.transformers.arguments import check_capture
 from infogeo_adapters.treebank._facts import hash_of, hash_of_trees
-from infogeo_adapters.treebank._run import Run
+from infogeo_adapters.treebank._run import OTHERS, Run
 from infogeo_adapters.treebank._scoring import table_of
 from infogeo_adapters.treebank.fitting import FittedFamily
 from infogeo_adapters.treebank.registry import (
@@ -66,7 +66,8 @@ class ModelTreebankComparison(TreebankComparison):
     shared_seconds: Mapping[str, float]
     """How long the captures of the model and of its twin and the scoring took."""
     skipped: tuple[SkippedSentence, ...]
-    """Sentences that are in no number, and why: those that reading the file skipped, and those of this model."""
+    """Sentences that are in no number, and why: those that reading the file skipped, and those of this model. Of those
+    of ``choose`` the reason says so."""
     left_out: Mapping[str, str]
     """Families that the model cannot have, and why."""
     scores: ScoreTable = field(repr=False)
@@ -89,7 +90,7 @@ class ModelTreebankComparison(TreebankComparison):
     def summary(self) -> str:
         notes = [super().summary()]
         if self.skipped:
-            notes.append(f"{len(self.skipped)} sentences skipped")
+            notes.append(f"{len(self.skipped)} sentence{'' if len(self.skipped) == 1 else 's'} skipped")
         if self.left_out:
             notes.append(f"left out: {', '.join(self.left_out)}")
         return "; ".join(notes)
@@ -269,8 +270,13 @@ def compare_with_treebank(
     return ModelTreebankComparison(
         **values, seconds={c.family.name: seconds[c.family.name] for c in columns}, shared_seconds=shared,
         left_out=left_out, scores=tables[0],
-        skipped=tuple(s for plan in plans for s in plan.treebank.skipped),
+        skipped=(*plans[0].treebank.skipped, *(_to_choose(s) for plan in plans[1:] for s in plan.treebank.skipped)),
     )
+
+
+def _to_choose(sentence: SkippedSentence) -> SkippedSentence:
+    """A skipped sentence of the treebank to choose on, which has names and lines of its own."""
+    return dataclasses.replace(sentence, reason=f"among {OTHERS}: {sentence.reason}")
 
 
 def _check_banks(treebank: Any, choose: Any) -> None:

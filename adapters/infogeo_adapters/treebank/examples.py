@@ -16,6 +16,7 @@ from infogeo.results import Result, Source
 from infogeo.syntax import DependencyTree, Treebank
 from infogeo_adapters.transformers.arguments import check_model
 from infogeo_adapters.transformers.capture import capture_activations
+from infogeo_adapters.treebank._facts import hash_of, hash_of_trees
 from infogeo_adapters.treebank.comparison import ModelTreebankComparison
 from infogeo_adapters.treebank.families import GraphFamily, SentenceReading
 from infogeo_adapters.treebank.fitting import FittedFamily
@@ -170,6 +171,12 @@ def _compared_trees(comparison: ModelTreebankComparison, treebank: Treebank) -> 
     if len(found) < len(wanted):
         raise ArgumentError(
             f"treebank: found no sentence {wanted[len(found)][0]!r} in its place, wanted the treebank that was compared"
+        )
+    # where other sentences chose, the hash is of both treebanks, and only names and lengths tell
+    if comparison.split != "other sentences" and hash_of([hash_of_trees(found)]) != comparison.source.text_hash:
+        raise ArgumentError(
+            "treebank: its sentences have the names of those that were compared, and other words or trees; wanted the "
+            "treebank that was compared"
         )
     return found
 

@@ -269,7 +269,8 @@ def _columns(line: str, number: int) -> dict[str, str]:
     cells = line.split("\t")
     if len(cells) != len(COLUMNS):
         raise _BadSentence(
-            f"line {number}: found {len(cells)} columns, wanted {len(COLUMNS)}, with a tab between each two"
+            f"line {number}: found {len(cells)} column{'' if len(cells) == 1 else 's'}, wanted {len(COLUMNS)}, with a "
+            "tab between each two"
         )
     columns = dict(zip(COLUMNS, cells, strict=True))
     for name in ("FORM", "DEPREL"):

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -183,18 +183,22 @@ class FolderStore:
             )
         for name in partial:
             discard(self._folder / name)
+        files = [self._folder / name for name in present if ours.fullmatch(name) and name != MANIFEST]
+        notes = {path: _unpacked(path, header_only=True)[0] for path in files}
         if found is not None:
-            self._check_same(found)
-            self._prepared = dict(found["prepared"])
-            self._families = {**found["families"], **self._families}
+            self._check_same(found, {name for note in notes.values() for name in note["families"]})
+            families = {**found["families"], **self._families}
+            same = {name for name, facts in found["families"].items() if facts == families[name]}
+            self._prepared = {name: seconds for name, seconds in found["prepared"].items() if name in same}
+            self._families = families
         self._write_manifest()
-        for name in present:
-            if ours.fullmatch(name) and name != MANIFEST:
-                self._enter(self._folder / name)
+        for path, note in notes.items():
+            self._enter(path, note)
 
-    def _check_same(self, found: Facts) -> None:
+    def _check_same(self, found: Facts, kept: Collection[str]) -> None:
+        """Raise if the run is another, or a family of which something is kept; one that failed at once may change."""
         differences = _differences(found["run"], self._run)
-        for name in sorted(set(found["families"]) & set(self._families)):
+        for name in sorted(set(found["families"]) & set(self._families) & set(kept)):
             pairs = _differences(found["families"][name], self._families[name])
             differences += [f"of the family {name!r} {pair}" for pair in pairs]
         if differences:
@@ -204,9 +208,8 @@ class FolderStore:
                 f"begun with{renamed}, or choose another folder (or delete this one)"
             )
 
-    def _enter(self, path: Path) -> None:
+    def _enter(self, path: Path, note: Facts) -> None:
         """Note what a file holds, if it is of this run."""
-        note, _ = _unpacked(path, header_only=True)
         if note["run"] != hash_of(self._run):
             raise FormatError(f"{path} belongs to another run than {MANIFEST} beside it; {_remedy(path)}")
         for name, facts in note["families"].items():
