@@ -176,6 +176,14 @@ if _TYPE_CHECKING:
     from infogeo.capacity.results import LayerCapacity as LayerCapacity
     from infogeo.coding import coding_rate as coding_rate
     from infogeo.coding import rate_reduction as rate_reduction
+    from infogeo.diagnosis import RULES as RULES
+    from infogeo.diagnosis import Diagnosis as Diagnosis
+    from infogeo.diagnosis import Finding as Finding
+    from infogeo.diagnosis import Rule as Rule
+    from infogeo.diagnosis import RunComparison as RunComparison
+    from infogeo.diagnosis import Thresholds as Thresholds
+    from infogeo.diagnosis import compare_runs as compare_runs
+    from infogeo.diagnosis import diagnose as diagnose
     from infogeo.differential_entropy import gaussian_entropy as gaussian_entropy
     from infogeo.differential_entropy import kozachenko_leonenko_entropy as kozachenko_leonenko_entropy
     from infogeo.differential_entropy import nearest_neighbor_renyi_entropy as nearest_neighbor_renyi_entropy
@@ -230,6 +238,11 @@ if _TYPE_CHECKING:
     from infogeo.syntax import DependencyTree as DependencyTree
     from infogeo.syntax import SkippedSentence as SkippedSentence
     from infogeo.syntax import Treebank as Treebank
+    from infogeo.training import QUANTITIES as QUANTITIES
+    from infogeo.training import Quantity as Quantity
+    from infogeo.training import RunFacts as RunFacts
+    from infogeo.training import TrainingHistory as TrainingHistory
+    from infogeo.training import TrainingRecord as TrainingRecord
     from infogeo.tree_comparison import FamilyDifference as FamilyDifference
     from infogeo.tree_comparison import FamilyEstimate as FamilyEstimate
     from infogeo.tree_comparison import FamilyVariants as FamilyVariants
@@ -251,6 +264,7 @@ _HOME = {
     "ChannelSamples": "capacity.results",
     "DataProcessingCheck": "capacity.layer",
     "DependencyTree": "syntax",
+    "Diagnosis": "diagnosis",
     "DistanceProfile": "_influence_weights",
     "EdgeInfluence": "edge_influence",
     "EffectsBackground": "_influence_effects",
@@ -258,6 +272,7 @@ _HOME = {
     "FamilyDifference": "tree_comparison",
     "FamilyEstimate": "tree_comparison",
     "FamilyVariants": "tree_comparison",
+    "Finding": "diagnosis",
     "GaussianCapacity": "capacity.gaussian",
     "Influence": "influence",
     "InformationBottleneck": "capacity.bottleneck",
@@ -266,14 +281,23 @@ _HOME = {
     "InformationPlane": "information_planes",
     "LayerCapacity": "capacity.results",
     "PermutationTest": "mutual_information.significance",
+    "QUANTITIES": "training",
+    "Quantity": "training",
+    "RULES": "diagnosis",
     "RateDistortion": "capacity.rate_distortion",
     "ReverseWaterFilling": "capacity.gaussian_sources",
+    "Rule": "diagnosis",
+    "RunComparison": "diagnosis",
+    "RunFacts": "training",
     "ScoreTable": "tree_comparison",
     "SentenceScores": "tree_scores",
     "SimilarityComparison": "word_similarity",
     "SimilarityEstimate": "word_similarity",
     "SkippedSentence": "syntax",
     "SubsampleInterval": "mutual_information.significance",
+    "Thresholds": "diagnosis",
+    "TrainingHistory": "training",
+    "TrainingRecord": "training",
     "Treebank": "syntax",
     "TreebankComparison": "tree_comparison",
     "VariantChoice": "tree_comparison",
@@ -290,11 +314,13 @@ _HOME = {
     "channel_information": "capacity.discrete",
     "coding_rate": "coding",
     "compare_families": "tree_comparison",
+    "compare_runs": "diagnosis",
     "compare_similarities": "word_similarity",
     "conditional_mutual_information": "mutual_information.conditional",
     "data_processing_check": "capacity.layer",
     "dataset_entropy": "prompts",
     "deb2025_capacity": "capacity.deb2025",
+    "diagnose": "diagnosis",
     "discrete_mutual_information": "mutual_information.binned",
     "distance_profile": "_influence_weights",
     "effective_rank": "spectrum",

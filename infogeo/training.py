@@ -25,7 +25,7 @@ class Quantity:
     name: str
     scope: Scope
     unit: str
-    """``nats``, ``share`` (0 to 1), ``ratio``, ``dimensions``, or a plain word."""
+    """``nats``, ``share`` (0 to 1), ``ratio``, ``length``, ``dimensions``, or a plain word."""
     live: bool
     """Whether it is of the batches the model trains on; else of the probe batch."""
     meaning: str
@@ -68,8 +68,8 @@ QUANTITIES: Mapping[str, Quantity] = _listed(
     # of each block
     ("capacity", "block", "nats", False, "capacity of the block as a linear channel with normal noise"),
     ("rate", "block", "nats", False, "information that passes that channel with the actual input"),
-    ("utilization", "block", "share", False, "rate over capacity"),
-    ("path_length", "block", "nats", False, "mean Fisher-Rao length from the prediction before to that after"),
+    ("utilization", "block", "ratio", False, "rate over capacity, as estimated"),
+    ("path_length", "block", "length", False, "mean Fisher-Rao length from the prediction before to that after"),
     ("contribution", "block", "ratio", False, "mean norm of what the block adds over that of its input"),
     ("carry", "block", "ratio", False, "regression slope of the output of the block on its input"),
     ("scale_response", "block", "ratio", False, "relative change of what a block adds when its input is doubled"),
@@ -86,7 +86,7 @@ QUANTITIES: Mapping[str, Quantity] = _listed(
     ("attention_entropy", "head", "share", False, "mean entropy of attention over the log of the tokens in sight"),
     ("attention_logits", "head", "ratio", False, "largest absolute logit of attention, mean over queries"),
     ("attention_capacity", "head", "nats", False, "capacity of the head as a channel from queries to tokens"),
-    ("head_output", "head", "share", False, "norm of what the head adds over the mean of the heads of its block"),
+    ("head_output", "head", "ratio", False, "norm of what the head adds over the mean of the heads of its block"),
 )
 """All quantities by name. Of each record those are there that could be measured."""
 
@@ -221,7 +221,7 @@ class TrainingHistory(Result):
             raise ArgumentError(f"series: found {name!r}, wanted one of {', '.join(QUANTITIES)}")
         shape = self.facts.shape_of(QUANTITIES[name].scope)
         empty = np.full(shape, np.nan)
-        return np.array([record.values.get(name, empty) for record in self.records]).reshape(-1, *shape)
+        return np.array([record.values.get(name, empty) for record in self.records]).reshape(len(self.records), *shape)
 
     def until(self, step: int) -> TrainingHistory:
         """The history as it stood after a step: what could be told then."""

@@ -52,6 +52,11 @@ if TYPE_CHECKING:
     from infogeo_adapters.token_information import TokenInformation as TokenInformation
     from infogeo_adapters.token_information import dimension_information as dimension_information
     from infogeo_adapters.token_information import token_mutual_information as token_mutual_information
+    from infogeo_adapters.training.checkpoints import measure_checkpoint as measure_checkpoint
+    from infogeo_adapters.training.comparison_page import write_run_comparison as write_run_comparison
+    from infogeo_adapters.training.history_files import read_history as read_history
+    from infogeo_adapters.training.monitor import TrainingMonitor as TrainingMonitor
+    from infogeo_adapters.training.page import write_diagnosis as write_diagnosis
     from infogeo_adapters.transformers.attention import attention_flow as attention_flow
     from infogeo_adapters.transformers.attention import attention_rollout as attention_rollout
     from infogeo_adapters.transformers.attention import head_average as head_average
@@ -133,6 +138,7 @@ _HOME = {
     "SentenceAnalysis": "analysis",
     "StructuralProbe": "treebank.probe",
     "TokenInformation": "token_information",
+    "TrainingMonitor": "training.monitor",
     "TunedLens": "_tuned_result",
     "WordsOnPlane": "information_plane",
     "analyze": "analysis",
@@ -173,6 +179,7 @@ _HOME = {
     "measure_influence": "transformers.influence",
     "model_information_plane": "information_plane",
     "measure_capacity": "capacity",
+    "measure_checkpoint": "training.checkpoints",
     "natural_gradient": "fisher",
     "neural_mutual_information": "neural_information",
     "open_corpus": "corpus",
@@ -182,6 +189,7 @@ _HOME = {
     "probe_information": "probing",
     "progress_bar": "progress",
     "read_graph": "files",
+    "read_history": "training.history_files",
     "read_out": "transformers.readout",
     "read_treebank": "treebank.files",
     "read_word_pairs": "treebank._word_pairs",
@@ -196,9 +204,11 @@ _HOME = {
     "untrained_twin": "treebank.untrained",
     "word_effects": "transformers.influence",
     "words_on_plane": "information_plane",
+    "write_diagnosis": "training.page",
     "write_graph": "files",
     "write_lens_report": "report",
     "write_report": "report",
+    "write_run_comparison": "training.comparison_page",
     "write_table": "tables",
     "write_treebank_page": "treebank.page",
 }

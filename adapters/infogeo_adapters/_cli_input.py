@@ -47,6 +47,7 @@ PHRASES = (
      "; name another --layer or another --normalization"),
     ("give other sentences, or split='cross'", "give other sentences, or leave --choose out"),
     ("choose: found", "--choose: found"),
+    ("; give tokens=", "; give --tokens "),
     ("capture it with attention=False", "infogeo graph works without attention, infogeo report and compare do not"),
 )
 """What the library says in Python, and the same for the command line."""

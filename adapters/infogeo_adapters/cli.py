@@ -1,4 +1,4 @@
-"""The command line: ``infogeo report``, ``graph``, ``compare``, ``capacity``, ``lens`` and ``doctor``.
+"""The command line: ``infogeo report``, ``graph``, ``compare``, ``capacity``, ``lens``, ``diagnose``, ``doctor``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 done with a negative finding, 2 not done,
 130 interrupted, 141 nobody read the output to its end.
@@ -17,6 +17,7 @@ import click
 
 from infogeo.errors import InfogeoError
 from infogeo_adapters._cli_capacity import capacity
+from infogeo_adapters._cli_diagnose import diagnose
 from infogeo_adapters._cli_doctor import doctor
 from infogeo_adapters._cli_input import check_file, given, read_inputs, rephrase, show_usage_error
 from infogeo_adapters._cli_lens import lens
@@ -74,11 +75,12 @@ def cli() -> None:
       infogeo compare --file story.txt --lines --json
       infogeo capacity "The dog chased the cat." --view attention
       infogeo lens "The dog chased the cat." --out lens
+      infogeo diagnose runs/first --out page
       infogeo doctor ./my-model
 
     \b
-    Exit codes: 0 done, 1 done with a negative finding (compare, doctor), 2 could not be done, 130 interrupted,
-    141 the output was not read to its end (as by head).
+    Exit codes: 0 done, 1 done with a negative finding (compare, diagnose, doctor), 2 could not be done,
+    130 interrupted, 141 the output was not read to its end (as by head).
     Tab completion: see infogeo completion --help.
     """
 
@@ -336,7 +338,7 @@ def completion(shell: str) -> int:
     return 0
 
 
-for command in (capacity, lens, doctor):
+for command in (capacity, lens, diagnose, doctor):
     cli.add_command(command)
 
 

@@ -1,0 +1,128 @@
+"""What the batches are that a model trains on: how often each target occurs, and whether batches come again."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from infogeo_adapters.training.probe import IGNORED, Objective
+
+if TYPE_CHECKING:
+    import torch
+
+PENDING = 1 << 20
+"""Tokens that wait on a device before they are counted, so that counting does not make it wait at each step."""
+
+REMEMBERED = 1 << 16
+"""Batches that are remembered."""
+
+
+class TokenStatistics:
+    """Counts targets and compares batches, from the batches that are shown to it.
+
+    Parameters
+    ----------
+    objective : str
+        What the model learns; of ``"next token"`` the target is the token after.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        self._counts: torch.Tensor | None = None
+        self._known: dict[bytes, None] = {}
+        self._batches = self._repeated = 0
+        self._pending: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+        self._waiting = 0
+
+    def see(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take what the model is called with."""
+        ids = ids_of(args, kwargs)
+        if ids is None:
+            return
+        targets = targets_of(ids, kwargs, self._objective)
+        if ids.device.type == "cpu":
+            self._count(ids, targets)
+            return
+        self._pending.append((ids.detach().clone(), None if targets is None else targets.detach().clone()))
+        self._waiting += ids.numel()
+        if self._waiting >= PENDING:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count what waits on a device."""
+        pending, self._pending, self._waiting = self._pending, [], 0
+        for ids, targets in pending:
+            self._count(ids.cpu(), None if targets is None else targets.cpu())
+
+    def entropy(self) -> float | None:
+        r"""Entropy of the targets so far in nats, None if there are none.
+
+        :math:`-\sum_v \frac{n_v}{n} \ln \frac{n_v}{n} + \frac{K - 1}{2n}`, with K the number of different targets
+        [1]_; the second term makes up for most of the bias of the first.
+
+        References
+        ----------
+        .. [1] G. A. Miller, Note on the bias of information estimates, in: Information Theory in Psychology (1955),
+           equation (3)
+        """
+        self.settle()
+        if self._counts is None:
+            return None
+        counts = self._counts[self._counts > 0].double()
+        n = float(counts.sum())
+        shares = counts / n
+        return float(-(shares * shares.log()).sum()) + (len(counts) - 1) / (2 * n)
+
+    def repetition(self) -> float | None:
+        """Share of the batches since the last call that had been seen before, None if there were none."""
+        self.settle()
+        batches, repeated = self._batches, self._repeated
+        self._batches = self._repeated = 0
+        return repeated / batches if batches else None
+
+    def _count(self, ids: torch.Tensor, targets: torch.Tensor | None) -> None:
+        import torch
+
+        name = hashlib.blake2b(ids.contiguous().numpy().tobytes(), digest_size=8).digest()
+        self._batches += 1
+        self._repeated += name in self._known
+        self._known[name] = None
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
+        if targets is None:
+            return
+        kept = targets[targets != IGNORED]
+        if not kept.numel() or int(kept.min()) < 0:
+            return
+        found = torch.bincount(kept.reshape(-1))
+        if self._counts is None or len(self._counts) < len(found):
+            grown = torch.zeros(max(len(found), math.ceil(1.5 * len(found))), dtype=torch.int64)
+            if self._counts is not None:
+                grown[: len(self._counts)] = self._counts
+            self._counts = grown
+        self._counts[: len(found)] += found
+
+
+def ids_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
+    """The token ids (texts, tokens) that a model is called with; None if it is called with none."""
+    import torch
+
+    given = [kwargs[n] for n in ("input_ids", "decoder_input_ids") if n in kwargs] or [*args, *kwargs.values()]
+    kinds = (torch.int64, torch.int32, torch.int16, torch.uint8)
+    return next((x for x in given if isinstance(x, torch.Tensor) and x.ndim == 2 and x.dtype in kinds), None)
+
+
+def targets_of(ids: torch.Tensor, kwargs: dict[str, Any], objective: Objective) -> torch.Tensor | None:
+    """What a batch asks the model to predict, -100 where nothing; None if the call does not say."""
+    import torch
+
+    labels = kwargs.get("labels")
+    if isinstance(labels, torch.Tensor) and labels.shape == ids.shape:
+        return labels[:, 1:] if objective == "next token" else labels
+    if objective != "next token":
+        return None
+    mask = kwargs.get("attention_mask")
+    if isinstance(mask, torch.Tensor) and mask.shape == ids.shape:
+        ids = ids.masked_fill(mask == 0, IGNORED)
+    return ids[:, 1:]
