@@ -67,10 +67,23 @@ def _no_normalization(view: View, rule: Rule) -> Iterator[Finding]:
 
 
 def _no_residual(view: View, rule: Rule) -> Iterator[Finding]:
+    large, middle = view.series("large_carry"), view.thresholds.large_carry
+    most = np.nan_to_num(large, nan=-np.inf).max(axis=1, keepdims=True)
+    judged = np.isfinite(large) & (most > view.thresholds.large_carry_elsewhere)
+    told = dict(view.places(large < middle, judged, 1))
+    for place, streak in told.items():
+        at = large[streak.last, place]
+        yield view.finding(
+            rule, streak, block=place + 1, quantity="large_carry", value=at, threshold=middle,
+            evidence=f"of an input a thousand times as large, block {place + 1} lets {number(at)} through to its "
+                     "output; a residual stream lets through about 1, as in other blocks",
+        )
     values, limit = np.abs(view.series("carry")), view.thresholds.carry
     added = view.series("contribution")
     outweighed = added > view.thresholds.carry_contribution
-    for place, streak in view.places(values < limit, np.isfinite(values) & ~outweighed):
+    for place, streak in view.places(values < limit, np.isfinite(values) & ~outweighed & ~judged):
+        if place in told:
+            continue
         at, beside = values[streak.last, place], added[streak.last, place]
         more = f"; what it adds is {number(beside)} times its input" if np.isfinite(beside) else ""
         yield view.finding(
@@ -158,7 +171,8 @@ STRUCTURE: tuple[tuple[Rule, Check], ...] = (
         advice="Check that the normalization layers of this block are called and not replaced by an identity.",
     ), _no_normalization),
     (Rule(
-        name="no_residual", title="Block without residual stream", needs=("carry",), uses=("contribution",),
+        name="no_residual", title="Block without residual stream", needs=("carry",),
+        uses=("large_carry", "contribution"),
         reason="With a residual connection the output regresses on the input with a slope near one; blocks that "
                "normalize their sum carry less, 0.5 to 0.9.",
         source="He et al., Deep residual learning for image recognition, CVPR 2016, arXiv:1512.03385; Dong et al., "

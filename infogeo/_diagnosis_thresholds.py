@@ -35,6 +35,11 @@ class Thresholds:
     carry: float = 0.25
     """Below it (in size) the input of a block does not come out of it. A residual stream gives one before the
     normalization, a normalized sum of two equal parts 0.7, no residual about zero (He et al. 2016)."""
+    large_carry: float = 0.5
+    """Below it a block lets nothing of a large input through. With a residual stream and normalized parts it is one,
+    without one it is below 0.01, so that the middle separates them."""
+    large_carry_elsewhere: float = 0.5
+    """Above it in some block, blocks of the model do not normalize what they return, and can be judged by that."""
     carry_contribution: float = 3.0
     """What a block adds over its input, above which it is not judged by what it carries: any likeness of the two then
     outweighs the input itself, as in a first block behind small embeddings."""

@@ -72,6 +72,7 @@ QUANTITIES: Mapping[str, Quantity] = _listed(
     ("path_length", "block", "length", False, "mean Fisher-Rao length from the prediction before to that after"),
     ("contribution", "block", "ratio", False, "mean norm of what the block adds over that of its input"),
     ("carry", "block", "ratio", False, "regression slope of the output of the block on its input"),
+    ("large_carry", "block", "ratio", False, "the same slope for an input a thousand times as large"),
     ("scale_response", "block", "ratio", False, "relative change of what a block adds when its input is doubled"),
     ("dead_units", "block", "share", False, "share of hidden feed-forward units that are off on all tokens"),
     ("saturated_units", "block", "share", False, "share of unit activations at a bound of their activation function"),

@@ -273,7 +273,7 @@ def test_blocks_without_attention_are_passed_over(made: SentenceAnalysis) -> Non
         ({"construction": "magic"}, ArgumentError, "influence, shared-covariance, components"),
         ({"measure": "magic"}, ArgumentError, "fisher_rao_distance"),
         ({"graph": "magic"}, ArgumentError, "neighbors, mutual, tree, radius"),
-        ({"construction": "influence", "measure": "fisher_rao_distance"}, ArgumentError, "influence makes none to compare"),
+        ({"construction": "influence", "measure": "fisher_rao_distance"}, ArgumentError, "influence makes none"),
         ({"construction": "vectors", "measure": "fisher_rao_distance"}, UnsupportedFamilyError, "PointMass"),
     ],
 )

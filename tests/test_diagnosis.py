@@ -52,7 +52,7 @@ HEALTHY = {
     "contribution": [1.5, 0.6, 0.4, 0.3],
     "path_length": [0.3, 0.2, 0.2, 0.4],
     "carry": [1.2, 1.1, 1.0, 1.0],
-    "scale_response": [0.05, 0.1, 0.1, 0.1],
+    "large_carry": [0.001, 0.001, 0.001, 0.001], "scale_response": [0.05, 0.1, 0.1, 0.1],
     "dead_units": [0.0, 0.1, 0.2, 0.1],
     "saturated_units": [0.0, 0.1, 0.1, 0.1],
     "gradient_norm_block": [0.4, 0.2, 0.15, 0.1],
@@ -528,6 +528,20 @@ def test_what_looks_collapsed_in_a_few_early_steps_is_passed_over(rule, quantity
     assert found(changed(early, quantity, 0.999, steps=(5, 100, 200)), rule) != []
 
 
+def test_a_block_that_lets_nothing_of_a_large_input_through_has_no_residual_stream():
+    streams = changed(healthy(), "large_carry", 1.0)
+    (one,) = found(changed(streams, "large_carry", 0.01, at=2, since=300), "no_residual")
+    assert (one.block, one.first_step, one.quantity, one.severity) == (3, 300, "large_carry", "fault")
+    assert found(changed(streams, "large_carry", 0.51, at=2), "no_residual") == []
+    # what it carries of its own input says nothing beside that
+    assert found(changed(streams, "carry", -0.1, at=2), "no_residual") == []
+    # where all blocks normalize what they return, it does
+    (other,) = found(changed(healthy(), "carry", -0.1, at=2), "no_residual")
+    above = Thresholds(large_carry_elsewhere=1.5)  # then no block counts as one with a stream
+    assert [f.quantity for f in diagnose(changed(streams, "carry", -0.1, at=2), thresholds=above).findings] == ["carry"]
+    assert (other.block, other.quantity) == (3, "carry")
+
+
 def test_order_is_looked_for_where_heads_are_not_known():
     unknown = TrainingHistory(facts=dataclasses.replace(FACTS, heads=(0, 0, 0, 0)), records=tuple(
         dataclasses.replace(r, values={n: a for n, a in r.values.items() if QUANTITIES[n].scope != "head"})
@@ -700,7 +714,8 @@ def test_more_persistence_waits_longer():
 
 
 STRICT_IS_LOW = {
-    "order_sensitivity", "carry", "carry_contribution", "contribution", "signal_loss", "headroom", "gradient_loss",
+    "order_sensitivity", "carry", "large_carry", "carry_contribution", "contribution", "signal_loss", "headroom",
+    "gradient_loss",
     "collapsed_attention", "head_output", "update_ratio_low", "untrained_ratio", "plateau_change", "plateau_excess",
     "constant_entropy", "leak_ratio", "initial_contribution", "initial_attention", "initial_logits",
 }
@@ -738,8 +753,9 @@ def deciding():
         "initial_contribution": ("contribution", 0.005), "initial_attention": ("attention_entropy", 0.7),
         "initial_logits": ("attention_logits", 0.004),
     }.items()}
+    streams = changed(changed(healthy(), "large_carry", 1.0), "large_carry", 0.4, at=2, since=300)
     return table | {
-        "persistence": ("dead_units", by_rule["dead_units"]),
+        "large_carry": ("no_residual", streams), "persistence": ("dead_units", by_rule["dead_units"]),
         "signal_rise": ("exploding_signal", risen), "signal_growth_first": ("exploding_signal", first),
         "gradient_norm": ("exploding_gradient", changed(healthy(), "gradient_norm", 1000.0, since=200)),
         "gradient_growth": ("exploding_gradient", changed(healthy(), "gradient_norm", 50.0, since=400)),
@@ -758,7 +774,7 @@ def deciding():
 
 
 DECIDING = deciding()
-OTHERWISE = {"frozen_on_purpose", "target_information", "leak_unlearned", "initial_learned"}
+OTHERWISE = {"large_carry_elsewhere", "frozen_on_purpose", "target_information", "leak_unlearned", "initial_learned"}
 """Those that have a test of their own: they tell faults from warnings, or what was learned already."""
 
 

@@ -559,6 +559,25 @@ def test_the_scale_of_the_input_matters_where_there_is_no_norm() -> None:
         assert found[[0, 2]].max() < 0.01
 
 
+def test_large_carry_tells_whether_there_is_a_residual_stream() -> None:
+    for make, kept in ((gpt, 1.0), (llama, 1.0), (bert, 0.0)):
+        assert np.allclose(measured(make(), "large_carry"), kept, atol=0.02)
+    net = gpt()
+    block, own = net.transformer.h[1], net.transformer.h[1].forward
+
+    def cut(states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        output = own(states, *args, **kwargs)
+        if isinstance(output, tuple):
+            return (output[0] - states, *output[1:])
+        return output - states
+
+    block.forward = cut
+    found = measured(net, "large_carry")
+    assert abs(found[1]) < 0.02
+    assert np.allclose(found[[0, 2]], 1.0, atol=0.02)
+    assert np.isnan(measured(gpt().to(torch.bfloat16), "large_carry")).all()
+
+
 def test_scale_response_by_hand() -> None:
     net = sharper(gpt()).eval()
     block = net.transformer.h[1]

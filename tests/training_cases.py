@@ -12,6 +12,7 @@ from infogeo.training import QUANTITIES, RunFacts, TrainingHistory, TrainingReco
 LEVELS = {
     "learning_rate": 1e-3, "gradient_norm": 0.8, "target_entropy": 4.3, "state_norm": 0.7, "headroom": 1e30,
     "mean_cosine": 0.3, "token_similarity": 0.2, "anisotropy": 0.3, "effective_rank": 12.0, "scale_response": 0.05,
+    "large_carry": 1.0,
     "carry": 0.95, "contribution": 0.4, "utilization": 0.5, "path_length": 0.8, "gradient_norm_block": 0.3,
     "weight_norm": 9.0, "update_ratio": 2e-3, "gradient_snr": 0.2, "twin": 0.05, "attention_entropy": 0.9,
     "attention_logits": 2.0, "order_sensitivity": 0.3, "input_information": 3.0, "target_information": 1.2,
@@ -51,11 +52,11 @@ def made_up_history(
                 level * ramp * drift * (1 + 0.04 * rng.normal(size=shape)), 1.0 if quantity.unit == "share" else np.inf
             )
         if "attention_entropy" in values:
-            values["attention_entropy"] = 0.94 - 0.1 * t + 0.01 * rng.uniform(-1, 1, size=facts.shape_of("head"))
-        values |= {n: 4.6 * np.exp(-1.2 * t) + 0.5 + 0.05 * rng.normal() for n in ("loss", "probe_loss") if n in values}
+            values["attention_entropy"] = 0.97 - 0.1 * t + 0.01 * rng.uniform(-1, 1, size=facts.shape_of("head"))
+        values |= {n: 4.6 * np.exp(-1.2 * t) + 0.2 + 0.05 * rng.normal() for n in ("loss", "probe_loss") if n in values}
         made.append(TrainingRecord(step=k * every, values={n: np.asarray(v) for n, v in values.items()}, seconds=0.1))
     steps = np.arange(1, (records - 1) * every + 1)
-    falling = 4.6 * np.exp(-1.2 * steps / max(len(steps), 1)) + 0.5 + 0.2 * rng.normal(size=len(steps))
+    falling = 4.6 * np.exp(-1.2 * steps / max(len(steps), 1)) + 0.2 + 0.2 * rng.normal(size=len(steps))
     losses = np.stack([steps, falling], axis=1) if len(steps) else np.empty((0, 2))
     return TrainingHistory(facts=facts, records=tuple(made), losses=losses, notes=tuple(notes), name=name)
 

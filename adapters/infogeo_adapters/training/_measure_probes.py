@@ -135,6 +135,26 @@ def _change(state: torch.Tensor, other: torch.Tensor, where: FloatArray) -> floa
     return change / size if size > 0 and np.isfinite(change) else np.nan
 
 
+def large_carry(call: BlockCall) -> float:
+    r"""Slope of what a block returns on its input, for an input K = 1000 times as large, not centered.
+
+    .. math:: \frac{\langle f(Kx), Kx \rangle}{\lVert Kx \rVert^2}
+
+    One with a residual stream, whatever is added to it behind a norm; near zero without one, and where the output is
+    normalized. NaN in the half-precision formats, which do not hold such an input.
+    """
+    import torch
+
+    if call.x.dtype.itemsize < 4:
+        return np.nan
+    with torch.no_grad():
+        x = call.x * LARGE
+        y, x = call.again(x).double(), x.double()
+    square = float((x * x).sum())
+    slope = float((x * y).sum()) / square if square > 0 else np.nan
+    return slope if np.isfinite(slope) else np.nan
+
+
 def scale_response(call: BlockCall) -> float:
     r"""Relative change of what a block adds, or of what it returns if that changes less, when a large input is doubled.
 

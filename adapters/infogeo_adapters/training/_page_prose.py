@@ -77,7 +77,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "input_information", "target_information", "lens_loss", "lens_entropy", "path_length",
     ),
     "What blocks do": (
-        "rate", "contribution", "carry", "scale_response", "dead_units", "saturated_units", "twin",
+        "rate", "contribution", "carry", "large_carry", "scale_response", "dead_units", "saturated_units", "twin",
     ),
     "Attention": ("attention_entropy", "attention_logits", "attention_capacity", "head_output"),
     "Gradients and steps": (

@@ -26,6 +26,7 @@ from infogeo_adapters.training._measure_predictions import cross_entropy, is_tim
 from infogeo_adapters.training._measure_probes import (
     Exchanges,
     future_sensitivity,
+    large_carry,
     order_sensitivity,
     own_states,
     scale_response,
@@ -82,6 +83,9 @@ class ProbeMeter:
         before it change places, over what it is when they are replaced; NaN where nothing depends on them.
     ``capacity``, ``rate``, ``utilization``
         :func:`~infogeo.capacity.linear.linear_gaussian_capacity` on the leading 24 principal components.
+    ``large_carry``
+        Beside an input a thousand times as large, what a block adds behind a norm is nothing: the slope is one where
+        there is a residual stream, zero where there is none or the output is normalized. NaN in half precision.
     ``scale_response``
         With what the block adds, or with what it returns, whichever changes less.
     ``dead_units``, ``saturated_units``
@@ -382,6 +386,9 @@ class ProbeMeter:
                 found["twin"], self.twins = twins(self.modules)
 
     def _measure_probes(self, found: dict[str, FloatArray], passed: Passed) -> None:
+        if self._wanted("large_carry"):
+            with self._trying("large_carry"):
+                found["large_carry"] = np.array([large_carry(call) for call in passed.calls])
         if self._wanted("scale_response"):
             with self._trying("scale_response"):
                 found["scale_response"] = np.array([scale_response(call) for call in passed.calls])
