@@ -331,11 +331,11 @@ def test_graph_compare_and_report_have_the_same_default(tmp_path: Path, capsys: 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("args", "options", "construction"), [
-    ([], {}, "minimum_spanning_tree"),
+    ([], {}, "maximum_spanning_tree"),
     (["-c", "influence", "-k", "2"], {"graph": "neighbors", "neighbors": 2}, "nearest_neighbor_graph(k=2)"),
     (["--graph", "mutual"], {"graph": "mutual"}, "nearest_neighbor_graph(k=3, mutual=True)"),
     (["--removal", "delete", "--distribution", "states", "--normalization", "rows"],
-     {"removal": "delete", "distribution": "states", "normalization": "rows"}, "minimum_spanning_tree"),
+     {"removal": "delete", "distribution": "states", "normalization": "rows"}, "maximum_spanning_tree"),
 ])
 def test_the_influence_graph_is_that_of_python(
     args: list[str], options: Any, construction: str, capsys: Capture, quick_bundled: Any
@@ -449,6 +449,8 @@ def test_a_model_without_attention_has_another_default(mamba_folder: Path, capsy
         (["graph", TEXT, "--removal", "nothing"], "'hide', 'mask', 'delete', 'mean', 'resample'"),
         (["report", TEXT, "--normalization", "rows"], "No such option"),
         (["graph", TEXT, "-a", "rollout"], "--attention goes with --of attention"),
+        *((["graph", TEXT, "--of", "attention", *pair], f"{pair[0]} goes with the graph of distances")
+          for pair in (("--removal", "delete"), ("--distribution", "states"), ("--normalization", "rows"))),
         (["graph", TEXT, "-g", "tree", "-k", "2"], "--neighbors goes with --graph neighbors or mutual"),
         (["compare", "-f", "x", "--lines", "--permutations", "9"], "--permutations goes with one text"),
         (["graph", TEXT, "-o", "a.gexf", "--format", "json"], "does not go with the ending .gexf, which means gexf"),

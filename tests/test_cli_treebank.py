@@ -250,12 +250,16 @@ def test_an_interrupted_command_says_where_its_scores_are(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("infogeo_adapters.treebank.comparison.compare_with_treebank", interrupted)
-    kept = str(tmp_path / "kept")
-    for more, said in (([], False), (["--resume", kept], True)):
+    kept, empty = str(tmp_path / "kept"), str(tmp_path / "empty")
+    for folder in (kept, empty):
+        Path(folder).mkdir()
+    (tmp_path / "kept" / "batch-00000-0.safetensors").touch()
+    for more, said in (([], False), (["--resume", empty], False), (["--resume", kept], True)):
         assert main(["compare", "-t", "sample", *FEW, *more]) == 130
         out, err = capsys.readouterr()
         assert out == ""
         assert (f"what is done is kept in {kept}; the same command goes on from there" in err) == said
+        assert ("no batch of sentences was done yet" in err) == (more[1:] == [empty])
         assert err.splitlines()[-1] == "infogeo: interrupted"
 
 

@@ -138,6 +138,8 @@ def test_the_graph_is_that_of_the_weights(small: Any) -> None:
     assert np.array_equal(tree.edges, minimum_spanning_tree(weights).edges)
     near = influence_graph(model, TEXT, graph="neighbors", neighbors=1)
     mutual = influence_graph(model, TEXT, graph="mutual", neighbors=1)
+    with pytest.raises(ArgumentError, match="neighbors: found 2 for the tree"):
+        influence_graph(model, TEXT, neighbors=2)
     pairs = {tuple(sorted((i, int(np.argmax(weights.values[i]))))) for i in range(4)}
     assert {tuple(sorted(map(int, e))) for e in near.edges} == pairs
     both = {(i, j) for i, j in pairs if np.argmax(weights.values[i]) == j and np.argmax(weights.values[j]) == i}

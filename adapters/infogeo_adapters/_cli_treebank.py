@@ -159,7 +159,10 @@ def compare_treebank(options: dict[str, Any], *, alpha: float, seed: int, as_jso
         raise
     except KeyboardInterrupt:
         if options["resume"] is not None:
-            tell(f"what is done is kept in {options['resume']}; the same command goes on from there")
+            if any(Path(options["resume"]).glob("batch-*")):
+                tell(f"what is done is kept in {options['resume']}; the same command goes on from there")
+            else:
+                tell(f"no batch of sentences was done yet, so {options['resume']} holds no scores")
         raise
     if options["out"] is not None:
         _write_page(found, model, treebank, options["out"], say)

@@ -185,6 +185,10 @@ def graph(
         raise click.UsageError("--format goes with --out FILE; --json prints JSON to stdout")
     if what == "distances" and given("attention"):
         raise click.UsageError("--attention goes with --of attention; the graph of distances uses none")
+    if what == "attention" and options["kind"] != "radius":
+        for name in ("removal", "distribution", "normalization", "measure"):
+            if options[name] is not None:
+                raise click.UsageError(f"--{name} goes with the graph of distances; --of attention makes none")
     text = read_inputs(text, file, options)
     edge_rule(options)
     baseline = find_attention(options["attention"])

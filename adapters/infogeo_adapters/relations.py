@@ -388,7 +388,8 @@ class EdgeRule:
         made = self._build(distances.symmetrized())
         if distances.measure != MEASURE:
             return made
-        return dataclasses.replace(made, weight=influence_weight(made.distance))
+        named = "maximum_spanning_tree" if self.kind == "tree" else made.construction  # of the weights
+        return dataclasses.replace(made, weight=influence_weight(made.distance), construction=named)
 
     def of_attention(self, attention: AffinityMatrix, n_edges: int) -> WordGraph:
         """The attention graph by the same rule; for a radius, which has none, the ``n_edges`` strongest pairs."""

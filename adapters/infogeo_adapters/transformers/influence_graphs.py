@@ -163,7 +163,7 @@ def influence_graph(
     text: str,
     *,
     graph: Literal["tree", "neighbors", "mutual"] = "tree",
-    neighbors: int = 3,
+    neighbors: int | None = None,
     **options: Any,
 ) -> WordGraph:
     r"""The graph of the words of a text that move each other: the influence graph.
@@ -183,8 +183,8 @@ def influence_graph(
     text : str
     graph : {"tree", "neighbors", "mutual"}
         The maximum spanning tree, or nearest neighbors, either way or both ways.
-    neighbors : int
-        How many, for the latter two.
+    neighbors : int, optional
+        How many, for the latter two; 3 by default.
     **options
         As :func:`influence_affinity`: ``words``, ``layers``, ``edges``, ``removal``, ``reading``, ``distribution``,
         ``normalization``, ``symmetrized``, ``prior_exponent``, ``overflow``, ``batch_tokens``, ``progress``.
@@ -209,7 +209,11 @@ def influence_graph(
 
     if graph not in ("tree", "neighbors", "mutual"):
         raise ArgumentError(f"graph {graph!r} does not exist; choose 'tree', 'neighbors' or 'mutual'")
-    rule = EdgeRule(kind=graph, neighbors=check_count("neighbors", neighbors, 1))
+    if graph == "tree" and neighbors is not None:
+        raise ArgumentError(
+            f"neighbors: found {neighbors!r} for the tree, which has no such number; give graph='neighbors' or 'mutual'"
+        )
+    rule = EdgeRule(kind=graph, neighbors=3 if neighbors is None else check_count("neighbors", neighbors, 1))
     return rule.of_attention(influence_affinity(model, text, **options), 0)
 
 
