@@ -132,11 +132,13 @@ def _initialization_scale(view: View, rule: Rule) -> Iterator[Finding]:
     loss, uniform = float(view.series("probe_loss")[0]), float(np.log(view.facts.vocabulary))
     if not np.isfinite(loss):
         raise NotCheckedError("probe_loss was not measured at step 0")
-    severity = "warning" if view.single else "fault"  # a checkpoint may say step 0 and be trained
+    single = view.single  # a checkpoint may say step 0 and be trained
 
-    def found(block: int | None, quantity: str, value: float, limit: float, evidence: str) -> Finding:
+    def found(
+        block: int | None, quantity: str, value: float, limit: float, evidence: str, *, doubt: bool = False
+    ) -> Finding:
         return view.finding(rule, start, block=block, quantity=quantity, value=value, threshold=limit,
-                            evidence=f"at step 0, {evidence}", severity="warning" if severity == "warning" else "fault")
+                            evidence=f"at step 0, {evidence}", severity="warning" if single or doubt else "fault")
 
     if loss - uniform > limits.initial_excess:
         yield found(None, "probe_loss", loss - uniform, limits.initial_excess,
@@ -159,10 +161,13 @@ def _initialization_scale(view: View, rule: Rule) -> Iterator[Finding]:
                     f"the largest logits of attention are {number(logits)} (median over blocks), so that attention "
                     "hardly depends on tokens")
     sharp = mean_over_heads(view.series("attention_entropy"))[0]
-    for place in np.flatnonzero(sharp < limits.initial_attention).tolist():
+    places = np.flatnonzero(sharp < limits.initial_attention).tolist()
+    body = 2 * len(places) > np.isfinite(sharp).sum()  # blocks that were trained before, under a new head
+    said = "; so most blocks may have been trained before" if body else ""
+    for place in places:
         yield found(place + 1, "attention_entropy", sharp[place], limits.initial_attention,
                     f"the attention of block {place + 1} has {number(sharp[place])} of the highest entropy, though it "
-                    "has not learned where to look")
+                    f"has not learned where to look{said}", doubt=body)
 
 
 CS231N = "Karpathy et al., CS231n: convolutional neural networks for visual recognition, course notes, part 3"

@@ -153,7 +153,7 @@ class Thresholds:
     """Live loss less the loss of the probe batch, over the entropy of the targets, above which the live targets are
     not those that the model has learned. Dropout and the delay of a mean over steps make some hundredths."""
     batch_repetition: float = 0.9
-    """Share of live batches that were seen before, above which the data are constant."""
+    """Share of live batches that are among the eight before them, above which the data are constant."""
     constant_entropy: float = 0.02
     """Entropy of the targets over the log of the vocabulary below which they are constant."""
     leak_ratio: float = 0.5

@@ -48,7 +48,7 @@ QUANTITIES: Mapping[str, Quantity] = _listed(
     ("learning_rate", "model", "ratio", True, "largest learning rate among the groups of the optimizers"),
     ("gradient_norm", "model", "ratio", True, "Euclidean norm of the gradient that the optimizer got"),
     ("target_entropy", "model", "nats", True, "entropy of the targets of live batches so far, one token at a time"),
-    ("batch_repetition", "model", "share", True, "share of live batches since the last record that were not new"),
+    ("batch_repetition", "model", "share", True, "share of live batches that are among the eight before them"),
     # of each state, layer 0 (the embedding) to L
     ("state_norm", "state", "ratio", False, "root mean square of the components of token vectors"),
     ("headroom", "state", "ratio", False, "largest number of the format over the largest absolute component"),

@@ -542,6 +542,14 @@ def test_a_block_that_lets_nothing_of_a_large_input_through_has_no_residual_stre
     assert (other.block, other.quantity) == (3, "carry")
 
 
+def test_sharp_attention_in_most_blocks_at_the_start_may_be_a_trained_body():
+    one, most = (changed(healthy(), "attention_entropy", 0.7, at=at, steps=(0,)) for at in (2, slice(0, 3)))
+    assert [(f.block, f.severity) for f in found(one, "initialization_scale")] == [(3, "fault")]
+    said = found(most, "initialization_scale")
+    assert [(f.block, f.severity) for f in said] == [(1, "warning"), (2, "warning"), (3, "warning")]
+    assert "trained before" in said[0].evidence
+
+
 def test_order_is_looked_for_where_heads_are_not_known():
     unknown = TrainingHistory(facts=dataclasses.replace(FACTS, heads=(0, 0, 0, 0)), records=tuple(
         dataclasses.replace(r, values={n: a for n, a in r.values.items() if QUANTITIES[n].scope != "head"})

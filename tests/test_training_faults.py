@@ -464,6 +464,22 @@ def test_what_is_told_as_it_went_has_the_step_it_is_told_at(bench):
     assert [(r.block, r.step) for r in last] == [(2, 20)]
 
 
+def test_tables_tell_what_was_reported_of_which_fault(bench, case, report):
+    cases = [case(name="a", onset=12), case(name="b"), case(name="h", fault="", rules=())]
+    said = {"a": [report("dead_block", 24, 2), report("twin", 12, 2)], "b": [report("dead_head", 12, 2, 1)], "h": []}
+    whole = bench.report.Detector("infogeo, default thresholds", said)
+    none = bench.report.Detector("loss curve", {name: [] for name in said}, rules=("loss",), places=False)
+    worse = {name: {"live": 0.5, "held out": float("nan")} for name in ("a", "b")}
+    lines = bench.report.confusion_table(whole, cases)
+    assert lines[2:] == ["| dead_block | 2 | **dead_block 1**, dead_head 1 |", "| healthy | 1 |  |"]
+    (row,) = bench.report.fault_table([whole, whole, none], cases, worse)[2:]
+    assert "| 1 of 2 | 1 of 2<br>0.50 (0.01 to 0.99) | 1 of 1 | 12 (12) | 0 loss curve |" in row
+    assert row.endswith("| +0.50 live<br>NaN held out |")
+    summary = bench.report.summary_table([whole, none], cases)[2]
+    assert "0.50 (0.01 to 0.99)" in summary
+    assert summary.endswith("| 12 | 1 / 0 / 0 / 1 |")
+
+
 # Baselines
 
 

@@ -944,6 +944,16 @@ def test_a_plain_module(given: str) -> None:
     assert found["lens_loss"][0] == pytest.approx(float(loss[1]), rel=1e-5)
 
 
+@pytest.mark.parametrize("wrong", [-1, 67])
+def test_labels_that_the_model_cannot_predict_are_refused(wrong: int) -> None:
+    ids = np.random.default_rng(0).integers(1, 60, size=(4, 12))
+    labels = ids.copy()
+    labels[1, 4] = wrong
+    model = make_specimen("gpt2")
+    with pytest.raises(ArgumentError, match=f"labels: found {wrong}, .* predicts 67 outcomes"):
+        ProbeMeter(model, probe_batch(model, {"input_ids": ids, "labels": labels}))
+
+
 def test_what_cannot_be_measured_is_refused() -> None:
     net = gpt()
     probe = probe_of(net)

@@ -236,6 +236,15 @@ def test_batches_that_come_again_are_counted():
     assert monitor.history().series("batch_repetition").tolist()[1:] == [0.5, 0.75]
 
 
+@pytest.mark.parametrize(("many", "repeated"), [(8, 1.0), (9, 0.0)])
+def test_epochs_over_many_batches_are_no_repetition(many, repeated):
+    model, found = make_model(), batches(many)
+    optimizer = adam(model)
+    with watch(model, optimizer, every=many, early=False, quantities=["probe_loss"]) as monitor:
+        train(model, optimizer, found * 2)
+    assert monitor.history().series("batch_repetition").tolist()[1:] == [0.0, repeated]
+
+
 def test_early_steps_are_recorded_in_logarithmic_distances():
     settings = make_settings(every=100)
     assert [s for s in range(1, 301) if settings.due(s)] == [1, 2, 5, 10, 20, 50, 100, 200, 300]
@@ -329,8 +338,67 @@ def test_an_optimizer_that_calls_the_model_itself():
 
     with watch(model, optimizer, every=1) as monitor:
         optimizer.step(closure)
+        last = torch.sqrt(sum(p.grad.square().sum() for p in model.parameters()))
+        first = float(monitor.history().series("gradient_norm")[1])
         optimizer.step(closure)
-    assert monitor.history().steps == (0, 1, 2)
+    history = monitor.history()
+    assert history.steps == (0, 1, 2)
+    assert history.notes == ()
+    np.testing.assert_allclose(first, float(last), rtol=1e-5)
+
+
+def test_a_closure_beside_another_optimizer_makes_one_step():
+    model = make_model()
+    held = list(model.parameters())
+    plain, calling = torch.optim.SGD(held[:1], lr=1e-3), torch.optim.LBFGS(held[1:], max_iter=2)
+    ids = batches(1)[0]
+
+    def closure():
+        model.zero_grad()
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        return loss
+
+    with watch(model, [plain, calling], every=1) as monitor:
+        for _ in range(2):
+            closure()
+            plain.step()
+            calling.step(closure)
+    history = monitor.history()
+    assert history.steps == (0, 1, 2)
+    assert history.losses[:, 0].tolist() == [1, 2]
+    assert history.notes == ()
+
+
+def test_a_model_that_trains_in_evaluation_mode_is_noted():
+    model = make_model().eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    ids = batches(1)[0]
+    with watch(model, optimizer, every=2) as monitor:
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    (note,) = monitor.history().notes
+    assert "model.train()" in note
+    with watch(model, optimizer, every=2) as monitor:
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        monitor.observe(1.0)
+    assert monitor.history().notes == ()
+
+
+def test_a_run_begun_anew_records_the_model_it_has(tmp_path):
+    model, ids = make_model(), batches(1)[0]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    monitor = watch(model, optimizer, every=100, folder=tmp_path)
+    norms = []
+    for _ in range(2):
+        with monitor:
+            model(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        norms.append(read_history(tmp_path).series("weight_norm"))
+    np.testing.assert_allclose(norms[1][0], norms[0][-1], rtol=1e-6)
+    assert (norms[1][0] != norms[0][0]).any()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -872,6 +940,26 @@ def test_a_trainer_that_is_resumed_goes_on_in_the_file(tmp_path):
     assert history.steps == (0, 1, 2, 3, 4, 6)
     assert history.losses[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
     assert history.notes == ("resumed at step 3",)
+
+
+def test_a_trainer_that_makes_its_model_anew_is_followed(tmp_path):
+    made = []
+
+    def fresh():
+        made.append(make_model())
+        return made[-1]
+
+    monitor = of_trainer(tmp_path / "run")
+    trainer = trainer_for(tmp_path / "a", make_model(), monitor)
+    trainer.model_init = fresh
+    trainer.train()
+    trainer.train()
+    history = monitor.history()
+    assert history.steps == read_history(tmp_path / "run").steps == (0, 1, 2, 4)
+    assert history.losses[:, 0].tolist() == [1, 2, 3, 4]
+    assert history.has("gradient_norm")
+    assert len(made) >= 2
+    assert all(hooks_of(model) == 0 for model in made)
 
 
 def test_a_trainer_whose_folder_is_taken_does_not_begin(tmp_path):

@@ -177,3 +177,12 @@ def test_a_model_without_tokens_and_shapes_that_differ_are_refused() -> None:
         ProbeBatch(ids=IDS, mask=IDS[:, :4], targets=IDS, objective="none")
     with pytest.raises(ArgumentError, match="objective"):
         ProbeBatch(ids=IDS, mask=np.ones_like(IDS), targets=IDS, objective="x")  # type: ignore[arg-type]
+
+
+def test_padding_on_the_left_predicts_nothing(gpt: Any) -> None:
+    mask = np.ones_like(IDS)
+    mask[1, :3] = 0
+    probe = probe_batch(gpt, {"input_ids": IDS, "attention_mask": mask})
+    assert (probe.targets[1] == [-100, -100, -100, *IDS[1, 4:], -100]).all()
+    labels = probe_batch(gpt, {"input_ids": IDS, "attention_mask": mask, "labels": IDS})
+    assert (labels.targets == probe.targets).all()

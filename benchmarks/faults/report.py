@@ -74,12 +74,12 @@ def write_report(plans: Sequence[Plan], folder: Path, out: Path | None, weightwa
     )
     lines = [
         introduction,
-        "", "## Detectors", "", *summary_table(detectors, reported),
-        "", "## Faults", "", *fault_table(detectors, reported, worse),
-        "", "## What was reported of which fault (runs)", "", *confusion_table(detectors[1], reported),
-        "", "## False alarms by rule (healthy runs, and runs before their fault came)", "",
+        "", "### Detectors", "", *summary_table(detectors, reported),
+        "", "### Faults", "", *fault_table(detectors, reported, worse),
+        "", "### What was reported of which fault (runs)", "", *confusion_table(detectors[1], reported),
+        "", "### False alarms by rule (healthy runs, and runs before their fault came)", "",
         *alarm_table(detectors[:2], reported),
-        "", "## Thresholds that were chosen", "",
+        "", "### Thresholds that were chosen", "",
         *table(("threshold", "default", "chosen", "objective then"), [
             (name, f"{old:.4g}", f"{new:.4g}", f"{score:.3f}") for name, old, new, score in settings["changed"]
         ]),
@@ -238,32 +238,38 @@ def fault_table(
             continue
         verdicts = [best.verdict(case) for case in mine]
         placed = _count(v.right_block for v in verdicts)
+        loss = _delay([next(d for d in others if d.name == "loss curve").verdict(c) for c in mine])
+        found = sum(v.found for v in verdicts)
         rows.append((
-            name, fault.title, str(len(mine)), str(sum(default.verdict(c).found for c in mine)),
-            share(sum(v.found for v in verdicts), len(mine)), f"{placed[0]} of {placed[1]}" if placed[1] else "",
-            _delay(verdicts), *(str(sum(d.verdict(c).found for c in mine)) for d in others),
-            _delay([next(d for d in others if d.name == "loss curve").verdict(c) for c in mine]),
-            *(f"{np.mean([worse[c.name][kind] for c in mine]):+.2f}" for kind in ("live", "held out")),
+            f"{name}<br>{fault.title}", f"{sum(default.verdict(c).found for c in mine)} of {len(mine)}",
+            f"{found} of {len(mine)}<br>{share(found, len(mine))}", f"{placed[0]} of {placed[1]}" if placed[1] else "",
+            _delay(verdicts), "<br>".join(f"{sum(d.verdict(c).found for c in mine)} {d.name}" for d in others), loss,
+            "<br>".join(_loss(np.mean([worse[c.name][kind] for c in mine]), kind) for kind in ("live", "held out")),
         ))
-    return table(("fault", "what it is", "runs", "found, default", "recall, chosen", "right block",
-                  "delay: median (longest)", *(f"found by {d.name}" for d in others), "delay of the loss curve",
-                  "final loss less healthy: live", "held out"), rows)
+    return table(("fault", "found, default", "found, chosen", "right block", "delay: median (longest)",
+                  "found by others", "delay of the loss curve", "final loss less that of a healthy run"), rows)
+
+
+def _loss(value: float, kind: str) -> str:
+    return f"{value:+.2f} {kind}" if np.isfinite(value) else f"NaN {kind}"
 
 
 def confusion_table(detector: Detector, cases: Sequence[Case]) -> list[str]:
-    """Rows are faults, columns are rules; the rules that name the fault in bold."""
+    """Of each fault the rules that were reported, each with its number of runs; those that name the fault in bold."""
     said = {name: Counter(rule for c in cases if c.fault == name for rule in detector.verdict(c).named)
             for name in FAULTS}
     healthy = Counter(rule for c in cases if not c.fault for rule in {r.rule for r in detector.reports[c.name]})
-    columns = sorted(set().union(*said.values(), healthy))
-    rows = [(name, *(_cell(counts[rule], rule in FAULTS[name].rules) for rule in columns))
-            for name, counts in said.items() if any(c.fault == name for c in cases)]
-    rows.append(("healthy", *(_cell(healthy[rule], False) for rule in columns)))
-    return table(("fault", *columns), rows)
+    runs = Counter(c.fault for c in cases)
+    rows = [
+        (name, str(runs[name]), _reported(counts, FAULTS[name].rules)) for name, counts in said.items() if runs[name]
+    ]
+    rows.append(("healthy", str(runs[""]), _reported(healthy, ())))
+    return table(("fault", "runs", "reported, in how many of them"), rows)
 
 
-def _cell(count: int, names_it: bool) -> str:
-    return f"**{count}**" if names_it else str(count or "")
+def _reported(counts: Mapping[str, int], named: Sequence[str]) -> str:
+    order = sorted(counts, key=lambda rule: (rule not in named, -counts[rule], rule))
+    return ", ".join(f"**{rule} {counts[rule]}**" if rule in named else f"{rule} {counts[rule]}" for rule in order)
 
 
 def alarm_table(detectors: Sequence[Detector], cases: Sequence[Case]) -> list[str]:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 PENDING = 1 << 20
 """Tokens that wait on a device before they are counted, so that counting does not make it wait at each step."""
 
-REMEMBERED = 1 << 16
-"""Batches that are remembered."""
+RECENT = 8
+"""Different batches that are remembered: epochs over many batches, in order or not, are no repetition."""
 
 
 class TokenStatistics:
@@ -75,7 +75,7 @@ class TokenStatistics:
         return float(-(shares * shares.log()).sum()) + (len(counts) - 1) / (2 * n)
 
     def repetition(self) -> float | None:
-        """Share of the batches since the last call that had been seen before, None if there were none."""
+        """Share of the batches since the last call that are among the eight different ones before; None without any."""
         self.settle()
         batches, repeated = self._batches, self._repeated
         self._batches = self._repeated = 0
@@ -87,8 +87,9 @@ class TokenStatistics:
         name = hashlib.blake2b(ids.contiguous().numpy().tobytes(), digest_size=8).digest()
         self._batches += 1
         self._repeated += name in self._known
-        self._known[name] = None
-        if len(self._known) > REMEMBERED:
+        self._known.pop(name, None)
+        self._known[name] = None  # the latest, at the end
+        if len(self._known) > RECENT:
             del self._known[next(iter(self._known))]
         if targets is None:
             return

@@ -33,6 +33,13 @@ EARLY = (1, 2, 5)
 """First steps that are recorded beside every so many, and these times 10, 100, ..."""
 
 
+DEAF = (
+    "no call of the model in training mode was seen, so that losses and targets of live batches are not known: call "
+    "model.train() before training, or tell losses with observe()"
+)
+"""Noted at the end of a run of which the hooks heard no batch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What was asked of a monitor."""
@@ -72,6 +79,8 @@ class MonitorCore:
     by_hand : bool
         Whether :meth:`step_done` is called at the end of each step; else the optimizers tell.
     board : BoardWriter, optional
+    again : bool
+        Whether the file in the folder was written for the same training before, so that it may begin anew.
 
     Raises
     ------
@@ -81,7 +90,7 @@ class MonitorCore:
 
     def __init__(
         self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], settings: Settings, *,
-        by_hand: bool = False, board: BoardWriter | None = None,
+        by_hand: bool = False, board: BoardWriter | None = None, again: bool = False,
     ) -> None:
         net = bare(model)
         check_whole(net)
@@ -102,7 +111,7 @@ class MonitorCore:
         self._writer: HistoryWriter | None = None
         self._live: LiveWatch | None = None
         self._weights = WeightWatch(net, self.meter.modules)
-        self._forced = self._wrote = False
+        self._forced, self._wrote = False, again
         self._aside = True
         if self._optimizers and not any(self._weights.places(optimizer) for optimizer in self._optimizers):
             raise ArgumentError(
@@ -113,6 +122,15 @@ class MonitorCore:
     def active(self) -> bool:
         """Whether it is watching."""
         return not self._aside
+
+    @property
+    def wrote(self) -> bool:
+        """Whether it has opened a file."""
+        return self._wrote
+
+    def watches(self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> bool:
+        """Whether it is these that it was made for."""
+        return bare(model) is self._net and tuple(optimizers) == self._optimizers
 
     def begin(self, step: int = 0) -> None:
         """Open the file, set the hooks and record the model as it is before the first step.
@@ -140,7 +158,7 @@ class MonitorCore:
             by_hand=self._by_hand,
         )
         self._live.attach()
-        if step not in self.content.records:
+        if step == 0 or step not in self.content.records:  # at step 0 it may be another model than last time
             self._record(step)
 
     def finish(self) -> None:
@@ -222,6 +240,8 @@ class MonitorCore:
         live = self._live
         if live is None:
             return
+        if live.deaf:
+            self._say(DEAF)
         if live.done not in self.content.records:
             self._record(live.done)
         elif live.losses:

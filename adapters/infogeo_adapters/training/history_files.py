@@ -166,7 +166,7 @@ def _take(content: Content, said: Any, place: str) -> None:
             content.add_record(record)
             TrainingHistory(facts=content.facts, records=(record,))  # which checks the shapes
         content.losses.update({int(step): float(loss) for step, loss in said.get("losses", ())})
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{place}: {_words(error)}; the file is damaged, or another program wrote it") from error
@@ -201,7 +201,7 @@ def _facts_of(said: Any, where: str) -> RunFacts:
         given["heads"] = tuple(map(int, given["heads"]))
         texts, tokens = given["probe_shape"]
         return RunFacts(**{**given, "probe_shape": (int(texts), int(tokens))}, source=Source(**source))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise FormatError(f"{where}, line 1: the facts of the run are incomplete ({_words(error)})") from error
 
 

@@ -100,6 +100,7 @@ class LiveWatch:
         self._forwards = 0
         self._backward = False
         self._stepped: set[int] = set()
+        self._stepping: int | None = None
         self.batch = None
 
     # Hooks
@@ -152,7 +153,7 @@ class LiveWatch:
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._of_training(module):
             return
-        if self._stepped and not self._by_hand:
+        if self._stepped and not self._by_hand and self._stepping is None:
             self.close()
         if self._given_up():
             self.skipped += 1
@@ -176,7 +177,7 @@ class LiveWatch:
 
     def _given_up(self) -> bool:
         """Whether a backward pass was made whose gradients are gone without a step."""
-        if not self._backward or self._stepped or self._witness is None or self._by_hand:
+        if not self._backward or self._stepped or self._witness is None or self._by_hand or self._stepping is not None:
             return False
         places = {i for optimizer in self._optimizers for i in self._weights.places(optimizer)}
         gradients = (self._weights.parameters[i].grad for i in sorted(places))
@@ -190,6 +191,7 @@ class LiveWatch:
             self._rates, self._measured = [], False
             if self._listener.due(self.done + 1):
                 self._weights.keep()
+        self._stepping = self._forwards
         self._rates.append(_rate(optimizer))
         scale = getattr(optimizer, "grad_scale", None)
         places = self._weights.places(optimizer)
@@ -203,6 +205,10 @@ class LiveWatch:
             self._report("backward")
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if self._stepping is not None and self._forwards > self._stepping:  # it got its gradient from a closure
+            places = self._weights.places(optimizer)
+            self._norms[places] = self._weights.gradient_norms(places)
+        self._stepping = None
         self._stepped.add(id(optimizer))
         if not self._by_hand and len(self._stepped) == len(self._optimizers):
             self.close()
@@ -254,6 +260,11 @@ class LiveWatch:
     def _settle(self, step: int, loss: float) -> None:
         self.losses[step] = loss
         self.last_loss = max(self.last_loss, step)
+
+    @property
+    def deaf(self) -> bool:
+        """Whether steps were done, and neither a batch of training nor a loss was seen."""
+        return self.done > self._first and not self._heard and self.last_loss == self._first
 
     @property
     def unmoved(self) -> tuple[str, ...]:

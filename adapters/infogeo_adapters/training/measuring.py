@@ -44,7 +44,7 @@ from infogeo_adapters.training._measure_setup import (
 )
 from infogeo_adapters.training._measure_states import choose_rows, measure_states
 from infogeo_adapters.training._measure_structure import call_model, find_structure
-from infogeo_adapters.training.probe import ProbeBatch, bare, is_transformers, vocabulary_of
+from infogeo_adapters.training.probe import IGNORED, ProbeBatch, bare, is_transformers, vocabulary_of
 from infogeo_adapters.transformers.locks import lock_of
 
 if TYPE_CHECKING:
@@ -168,6 +168,8 @@ class ProbeMeter:
         """The module of each block; one module may be several blocks."""
         logits = first.logits
         self.vocabulary = int(logits.shape[-1]) if logits is not None else vocabulary_of(net) or 0
+        if logits is not None:
+            _check_targets(probe, self.vocabulary, type(net).__name__)
         self.heads = tuple(self.structure.heads.get(b, 0) for b in range(1, self.depth + 1))
         self.causal = self.structure.causal or (not is_transformers(net) and probe.objective == "next token")
         self.dtype = str(first.calls[0].y.dtype).removeprefix("torch.")
@@ -400,3 +402,14 @@ class ProbeMeter:
                 found["future_sensitivity"] = future_sensitivity(self.structure, self._exchanges, own, time_major)
             if self._wanted("order_sensitivity"):
                 found["order_sensitivity"] = order_sensitivity(self.structure, self._exchanges, own, time_major)
+
+
+def _check_targets(probe: ProbeBatch, outcomes: int, name: str) -> None:
+    """Raise unless all targets are among the outcomes that the model predicts."""
+    said = probe.targets[probe.targets != IGNORED]
+    wrong = said[(said < 0) | (said >= outcomes)]
+    if len(wrong):
+        raise ArgumentError(
+            f"labels: found {int(wrong[0])}, but {name} predicts {outcomes} outcomes, numbered from 0; give labels "
+            f"among these, and {IGNORED} where there is nothing to predict"
+        )

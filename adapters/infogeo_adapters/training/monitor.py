@@ -111,6 +111,8 @@ class TrainingMonitor(TrainerCallback):
     weights change, in evaluation mode, with a look at the output of each module (or the gradient it gets); a record is
     written at once, another after the step, and training goes on.
 
+    A model that trains in evaluation mode tells no losses and targets; a note in the history says so.
+
     Running statistics of batches (``target_entropy``, ``batch_repetition``) begin anew when a run is resumed. Inside a
     function that is compiled as a whole, hooks see no batches: then tell losses with :meth:`observe`. Of several
     processes the first one measures.
@@ -238,17 +240,18 @@ class TrainingMonitor(TrainerCallback):
             )
 
     def _begin(self, args: Any, step: int, **kwargs: Any) -> None:
-        if self._core is None or not self._by_trainer:
-            model = kwargs.get("model") if self._model is None else self._model
-            if model is None:
-                raise ArgumentError("model: the Trainer gave none; give TrainingMonitor(model, ...)")
+        model = kwargs.get("model") if self._model is None else self._model
+        if model is None:
+            raise ArgumentError("model: the Trainer gave none; give TrainingMonitor(model, ...)")
+        optimizers = self._optimizers or optimizers_of(plain_optimizer(kwargs.get("optimizer")))
+        if self._core is not None and self._core.active:  # a training that failed is tried again
+            self._core.finish()
+        if self._core is None or not self._by_trainer or not self._core.watches(model, optimizers):
             self._core = MonitorCore(
-                model, self._optimizers or optimizers_of(plain_optimizer(kwargs.get("optimizer"))),
-                self._of_trainer(args, kwargs.get("processing_class")), by_hand=True, board=self._board,
+                model, optimizers, self._of_trainer(args, kwargs.get("processing_class")), by_hand=True,
+                board=self._board, again=self._by_trainer and self._core is not None and self._core.wrote,
             )
             self._by_trainer = True
-        elif self._core.active:  # a training that failed is tried again
-            self._core.finish()
         self._core.begin(step)
 
     def _of_trainer(self, args: Any, tokenizer: Any) -> Settings:

@@ -167,6 +167,8 @@ def probe_batch(
         raise ArgumentError("objective: found 'other' but no labels, which say what to predict; give a batch with some")
     else:
         targets = np.full_like(ids, IGNORED)
+    if not aligned:  # the last padding on the left would predict the first token
+        targets = np.where(mask == 1, targets, IGNORED)
     return ProbeBatch(ids=ids, mask=mask, targets=targets, objective=goal)
 
 
