@@ -223,7 +223,7 @@ def _check_sizes(parts: Sequence[Part]) -> tuple[str, ...]:
     for name, size in sizes.items():
         if size < 2:
             raise ArgumentError(
-                f"{name}: found {size} usable sentences, wanted at least two to choose on and two to report on"
+                f"{name}: found {size} of the sentences usable, wanted at least two to choose on and two to report on"
             )
     few = ", ".join(f"{name} {size}" for name, size in sizes.items() if size < FEW_SENTENCES)
     if not few:

@@ -158,7 +158,8 @@ def test_graph_to_a_place_that_cannot_be(tmp_path: Path, capsys: Capture) -> Non
 
 def test_a_radius_goes_with_its_graph(capsys: Capture) -> None:
     assert "--graph radius needs --radius" in failed(capsys, "graph", TEXT, "--graph", "radius")
-    assert "only for --graph radius" in failed(capsys, "graph", TEXT, "--radius", "1")
+    assert "--radius goes with --graph radius; no --graph" in failed(capsys, "graph", TEXT, "--radius", "1")
+    assert "tree has no such length" in failed(capsys, "graph", TEXT, "-g", "tree", "--radius", "1")
     assert main(["graph", TEXT, *FAST, "--graph", "radius", "--radius", "0.2", "-q"]) == 0
     assert all(float(r.split("\t")[4]) <= 0.2 for r in capsys.readouterr().out.splitlines()[1:])
 

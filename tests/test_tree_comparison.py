@@ -673,7 +673,7 @@ def test_few_sentences_are_warned_of_and_two_are_wanted():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert compare_families(direct_table(hits[:40], families=TWO), resamples=50).warnings == ()
-    with pytest.raises(ArgumentError, match="first half: found 1 usable sentences, wanted at least two"):
+    with pytest.raises(ArgumentError, match="first half: found 1 of the sentences usable, wanted at least two"):
         compare_families(direct_table(hits[:3], families=TWO), resamples=50)
     with pytest.raises(ArgumentError, match="first: found 0 of 1"):
         compare_families(direct_table(hits[:1], families=TWO), resamples=50)

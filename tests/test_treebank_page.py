@@ -92,7 +92,7 @@ def test_the_page_has_the_numbers_of_the_table(page: Path, found: Any) -> None:
         row = said[said.index("UUAS with 95 % intervals"):]
         row = row[row.index(f"{family.name} "):]
         variants = " / ".join(dict.fromkeys(c.variant for c in found.chosen(family.name)))
-        mark = {OWN: "best influence ", "attention head": "reference "}.get(family.name, "")
+        mark = {OWN: "best where chosen ", "attention head": "reference "}.get(family.name, "")
         start = f"{family.name} {mark}{variants} {number(score.value)} {number(score.lower)} to {number(score.upper)}"
         assert start in said, (start, row[:200])
         assert f" {number(far.value)} {number(far.lower)} to {number(far.upper)}" in row
@@ -105,7 +105,8 @@ def test_the_verdict_is_that_of_the_test(page: Path, found: Any) -> None:
     assert d.p_holm is not None
     sure = d.p_holm <= 0.05
     verdict = "no difference is shown" if not sure else "it is above" if d.value > 0 else "it is below"
-    first = text_of(page).partition("The best influence family,")[2].partition(". Of the relations")[0]
+    said = "The influence family that was best where variants were chosen,"
+    first = text_of(page).partition(said)[2].partition(". Of the relations")[0]
     assert first.endswith(verdict)
     assert f"{number(100 * d.value, '+.1f')} points" in first
 

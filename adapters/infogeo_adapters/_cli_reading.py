@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from infogeo_adapters._cli_input import given, rephrase
 from infogeo_adapters._cli_output import tell
 
@@ -20,6 +22,9 @@ def edge_rule(options: dict[str, Any], *, influence: bool = False) -> EdgeRule:
     """How edges are chosen; where that is left open, the tree for influence if no number of neighbors is given."""
     from infogeo_adapters.relations import EdgeRule
 
+    if options["radius"] is not None and options["kind"] != "radius":
+        why = f"{options['kind']} has no such length" if options["kind"] else "no --graph was named"
+        raise click.UsageError(f"--radius goes with --graph radius; {why}")
     kind = options["kind"] or ("tree" if influence and not given("neighbors") else "neighbors")
     return EdgeRule(kind=kind, neighbors=options["neighbors"], radius=options["radius"])
 

@@ -59,7 +59,7 @@ LUCK = (
     "not."
 )
 CAUTIONS = (
-    "The family called the best influence family here is the one with the highest score where variants were chosen.",
+    "The influence family set beside the reference is the one with the highest score where variants were chosen.",
     (
         "The intervals hold the choice of variants fixed. How firm it is says the share of resamples in which the same "
         "variant is chosen again."

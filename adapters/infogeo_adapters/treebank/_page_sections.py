@@ -153,7 +153,9 @@ def _verdicts(found: ModelTreebankComparison) -> list[str]:
     """What the numbers say, and how little where it is little."""
     best, said = found.best("influence"), []
     if best is not None:
-        head = f"The best influence family, “{best}”, finds {share(found.estimate(best).value)} of the relations"
+        found_by_it = share(found.estimate(best).value)
+        named = f"The influence family that was best where variants were chosen, “{best}”,"
+        head = f"{named} finds {found_by_it} of the relations"
         said.append(_against(found, best, ALL, head))
         far = estimate_of(found, best, LONG)
         if far is not None:
@@ -212,7 +214,7 @@ def _families(found: ModelTreebankComparison) -> PageSection:
 
 def _row(found: ModelTreebankComparison, name: str, best: str | None) -> list[Any]:
     role = "own" if name == best else "reference" if name == found.reference else ""
-    mark = {"own": "best influence", "reference": "reference", "": ""}[role]
+    mark = {"own": "best where chosen", "reference": "reference", "": ""}[role]
     cells: list[Any] = [{"family": visible(name), "variant": _variant(found, name), "mark": mark, "role": role}]
     for category in (ALL, LONG):
         cells.append(_with_range(estimate_of(found, name, category), ".3f"))
