@@ -143,7 +143,7 @@ def differential_entropy(eigenvalues: FloatArray, n: int) -> float:
     if not top > 0:
         return np.nan
     leading = np.maximum(eigenvalues[:k], ROUNDING * top)
-    return float(np.mean(0.5 * np.log(2 * np.pi * np.e * leading)))
+    return float(np.mean(0.5 * (np.log(2 * np.pi * leading) + 1)))
 
 
 def token_gram(states: FloatArray) -> FloatArray:
