@@ -473,7 +473,7 @@ def test_tables_tell_what_was_reported_of_which_fault(bench, case, report):
     lines = bench.report.confusion_table(whole, cases)
     assert lines[2:] == ["| dead_block | 2 | **dead_block 1**, dead_head 1 |", "| healthy | 1 |  |"]
     (row,) = bench.report.fault_table([whole, whole, none], cases, worse)[2:]
-    assert "| 1 of 2 | 1 of 2<br>0.50 (0.01 to 0.99) | 1 of 1 | 12 (12) | 0 loss curve |" in row
+    assert "| 1 of 2 | 1 of 2<br>0.50 (0.01 to 0.99) | 1 of 1 | 12 (12) | 0 |" in row
     assert row.endswith("| +0.50 live<br>NaN held out |")
     summary = bench.report.summary_table([whole, none], cases)[2]
     assert "0.50 (0.01 to 0.99)" in summary

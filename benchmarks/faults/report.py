@@ -243,11 +243,12 @@ def fault_table(
         rows.append((
             f"{name}<br>{fault.title}", f"{sum(default.verdict(c).found for c in mine)} of {len(mine)}",
             f"{found} of {len(mine)}<br>{share(found, len(mine))}", f"{placed[0]} of {placed[1]}" if placed[1] else "",
-            _delay(verdicts), "<br>".join(f"{sum(d.verdict(c).found for c in mine)} {d.name}" for d in others), loss,
+            _delay(verdicts), " / ".join(str(sum(d.verdict(c).found for c in mine)) for d in others), loss,
             "<br>".join(_loss(np.mean([worse[c.name][kind] for c in mine]), kind) for kind in ("live", "held out")),
         ))
     return table(("fault", "found, default", "found, chosen", "right block", "delay: median (longest)",
-                  "found by others", "delay of the loss curve", "final loss less that of a healthy run"), rows)
+                  f"found by {' / '.join(d.name for d in others)}", "delay of the loss curve",
+                  "final loss less that of a healthy run"), rows)
 
 
 def _loss(value: float, kind: str) -> str:
