@@ -43,7 +43,8 @@ lint: $(VENV)/.installed-all ## check style (ruff) and types (mypy)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed-docs ## build the documentation in docs/_build/html; a warning is an error
+docs: $(VENV)/.installed-docs ## run the tutorial and build the documentation in docs/_build/html; a warning is an error
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet tests/test_docs.py -k training_tutorial
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html in a browser."
 
@@ -115,5 +116,5 @@ $(VENV)/.installed-all: $(FRAME) | $(VENV)/.created
 
 $(VENV)/.installed-docs: $(FRAME) | $(VENV)/.created
 	@echo "Installing infogeo and the documentation tools into $(VENV)"
-	@$(SITE) '.[transformers,graphs,plots,docs]'
+	@$(SITE) '.[transformers,graphs,plots,docs,test]'
 	@touch $(VENV)/.installed-report $@
