@@ -79,7 +79,9 @@ def test_names_of_families_may_hold_commas() -> None:
     (["--treebank", "sample", "--choose", "sample", "--split", "half"], "--split divides one treebank"),
     (["The cat.", "--choose", "sample"], "--choose goes with --treebank"),
     (["The cat.", "--families", "cosine"], "--families goes with --treebank"),
-    (["--treebank", "sample", "--families", "nothing"], "'nothing' is none of: defaults; adjacent words; "),
+    (["--treebank", "sample", "--families", "nothing"], "'nothing' is no family; '--families list' prints all"),
+    (["--treebank", "sample", "--families", "cosine, influence, word hiden, Euclidean"],
+     "'influence, word hiden' is no family; closest: 'influence, word hidden', "),
     (["--treebank", "sample", "--sentences", "0"], "--sentences"),
     (["--treebank", "sample", "--sentences", "1"], "--sentences"),
 ])
@@ -263,6 +265,78 @@ def test_an_interrupted_command_says_where_its_scores_are(
         assert err.splitlines()[-1] == "infogeo: interrupted"
 
 
+def test_an_interrupted_command_finds_scores_in_the_home_folder_and_of_the_sentences_to_choose_on(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Path] = []
+
+    def interrupted(*_: Any, folder: Path, **__: Any) -> Any:
+        given.append(folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("infogeo_adapters.treebank.comparison.compare_with_treebank", interrupted)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for place in ("reported", "chosen/choose"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "batch-00000-0.safetensors").touch()
+    for name in ("reported", "chosen"):
+        assert main(["compare", "-t", "sample", *FEW, "--resume", f"~/{name}"]) == 130
+        assert f"what is done is kept in {tmp_path / name}; the same command" in capsys.readouterr().err
+        assert given.pop() == tmp_path / name
+
+
+def test_all_names_of_families_are_printed_before_anything_is_read(capsys: Capture) -> None:
+    from infogeo_adapters import family_names
+
+    assert main(["compare", "-t", "absent.conllu", "--families", "list"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["defaults", *family_names()]
+
+
+def treebank_file(path: Path, name: str, good: int, *bad: str) -> Path:
+    """Sentences of which no two files have the same, then bad ones."""
+    rows = ("1\told\t_\tADJ\t_\t_\t2\tamod\t_\t_", "2\tdogs\t_\tNOUN\t_\t_\t3\tnsubj\t_\t_",
+            "3\tbark\t_\tVERB\t_\t_\t0\troot\t_\t_", "4\tnow\t_\tADV\t_\t_\t3\tadvmod\t_\t_",
+            "5\there\t_\tADV\t_\t_\t3\tadvmod\t_\t_")
+    path.write_text(
+        "".join("\n".join((f"# sent_id = {name}{k}", *rows)) + "\n\n" for k in range(good))
+        + "".join(f"{line}\n\n" for line in bad), encoding="utf-8",
+    )
+    return path
+
+
+SHORT = "1\tgo\t_\tVERB\t_\t_\t0\troot\t_\t_"
+
+
+def test_skipped_sentences_of_two_files_are_counted_apart_with_what_to_do_and_no_line_twice(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    reported = treebank_file(tmp_path / "reported.conllu", "r", 5, "one", "# sent_id = later\ntwo")
+    choose = treebank_file(tmp_path / "choose.conllu", "c", 6, SHORT)
+    args = ["-t", str(reported), "--choose", str(choose), "--families", "cosine", "--no-untrained", "-q"]
+    out = tmp_path / "page"
+    assert main(["compare", *args, "--out", str(out)]) in (0, 1)
+    told = [line.removeprefix("infogeo: ") for line in capsys.readouterr().err.splitlines()]
+    others = "among the sentences to choose on: "
+    assert told[-7:] == [
+        f"skipped sentence 7 ({others}line 43): 1 of its 1 words are no punctuation, wanted at least 3",
+        "to have them in the numbers: nothing to do for short ones, in which any graph finds the same tree",
+        f"{others}1 skipped; 6 sentences left",
+        "skipped sentence 6 (line 36): found 1 column, wanted 10, with a tab between each two",
+        "skipped later (line 38): line 39: found 1 column, wanted 10, with a tab between each two",
+        "to have them in the numbers: mend the lines of the file",
+        "2 skipped; 5 sentences are reported on",
+    ]
+    assert "2 sentences skipped, and 1 sentence to choose on" in (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_only_sentences_that_are_read_are_counted_as_chosen_and_reported(tmp_path: Path, capsys: Capture) -> None:
+    same = treebank_file(tmp_path / "same.conllu", "s", 6)
+    args = ["compare", "-t", str(same), "--choose", str(same), "--families", "cosine", "--no-untrained", "-q"]
+    for more, said in (([], "found 6 sentences that are"), (["--sentences", "4"], "found 4 sentences that are")):
+        assert main([*args, *more]) == 2
+        assert f"{said} reported on (s0, s1, s2)" in capsys.readouterr().err
+
+
 def test_a_file_in_place_of_a_folder_to_resume_from_is_refused_before_any_work(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "kept").write_text("mine", encoding="utf-8")
     assert "is a file, wanted a folder" in failed(capsys, "-t", "sample", "--resume", str(tmp_path / "kept"))
@@ -288,7 +362,7 @@ def test_choices_of_one_influence_graph_do_not_go_with_a_treebank(option: list[s
 def test_counts_of_one(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "bad.conllu"
     path.write_text("one\n\n", encoding="utf-8")
-    assert "line 1: found 1 column, wanted 10" in failed(capsys, "-t", str(path))
+    assert "sentence 1 (line 1) skipped: found 1 column, wanted 10" in failed(capsys, "-t", str(path))
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("dog;cat;9\n", encoding="utf-8")
     assert "line 1 has 1 field, wanted at least 3" in failed(capsys, "-s", str(pairs))

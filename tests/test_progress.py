@@ -58,14 +58,34 @@ def run_slowly(monkeypatch, terminal, *, delay=0.0, kind=Stream):
     return stream.getvalue()
 
 
-def test_a_log_file_gets_one_plain_line_and_a_terminal_a_bar(monkeypatch):
-    assert run_slowly(monkeypatch, False) == "distances: 1 of 10 texts done\n"
+def test_a_log_file_gets_plain_lines_the_last_with_the_total_and_a_terminal_a_bar(monkeypatch):
+    lines = ["distances: 1 of 10 texts done\n", "distances: 10 of 10 texts done\n"]
+    assert run_slowly(monkeypatch, False) == "".join(lines)
     assert run_slowly(monkeypatch, False, delay=60.0) == ""
     drawn = run_slowly(monkeypatch, True)
     assert drawn.count("\r") > 1
     assert "%|" in drawn
     with silent_bars():
         assert run_slowly(monkeypatch, False) == run_slowly(monkeypatch, True) == ""
+
+
+def read_until_cut():
+    with progress_bar("distances", delay=0.0) as show:
+        show(1, 10)
+        show(7, 10)
+        raise PowerCutError
+
+
+def test_a_log_file_is_told_the_last_count_of_work_without_a_total_and_no_end_of_what_was_cut_off(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := Stream(False))
+    with progress_bar("texts read", unit="texts", delay=0.0) as show:
+        for done in range(1, 4):
+            show(done, 0)
+    assert stream.getvalue() == "texts read: 1 texts done\ntexts read: 3 texts done\n"
+    monkeypatch.setattr(sys, "stderr", stream := Stream(False))
+    with pytest.raises(PowerCutError):
+        read_until_cut()
+    assert stream.getvalue() == "distances: 1 of 10 rows done\n"
 
 
 def test_a_notebook_gets_a_bar_and_no_standard_error_nothing(monkeypatch):

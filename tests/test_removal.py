@@ -561,8 +561,10 @@ def test_wrong_arguments_are_refused(tiny: Any, given: dict[str, Any], message: 
 
 
 def test_models_that_do_not_offer_a_way_say_so(tiny: Any, minilm: Any) -> None:
-    with pytest.raises(ModelError, match="no mask token"):
+    with pytest.raises(ModelError, match=r"no mask token.*'hide', 'delete', 'mean' or 'resample'$"):
         word_effects(tiny("gpt2"), "The dog", removal="mask")
+    with pytest.raises(ModelError, match=r"no mask token.*'hide', 'delete' or 'mean'$"):
+        word_effects(tiny("t5"), "The dog", removal="mask")
     with pytest.raises(ModelError, match="no head"):
         word_effects(minilm, "The dog", removal="resample")
     with pytest.raises(ModelError, match="decoder only"):

@@ -425,7 +425,8 @@ def test_every_family_bears_the_name_it_is_asked_for_by(tiny):
 
 
 @pytest.mark.parametrize(("families", "said"), [
-    (["attention head", "no such"], "found 'no such', wanted some of: defaults; adjacent words;"),
+    (["attention head", "no such"], r"'no such' is no family; family_names\(\) lists all"),
+    (["Cosine"], "'Cosine' is no family; closest: 'cosine'"),
     (["cosine", "cosine"], "found 'cosine' twice"),
     ("cosine", "found the text 'cosine'"),
     ([], "found none"),

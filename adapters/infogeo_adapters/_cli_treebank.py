@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,15 @@ FIRM = 0.9
 """Share of resamples in which the same variant is chosen again, below which the p-values get a caution."""
 NAMED = 20
 """Skipped sentences that are named on stderr."""
+LIST = "list"
+"""In place of names of families: print them all."""
+MEND = "mend the lines of the file"
+REMEDIES = {
+    "are no punctuation, wanted": "nothing to do for short ones, in which any graph finds the same tree",
+    " the context of ": "a model with a longer context, or shorter sentences",
+    "has no token of its own": "a model whose tokenizer keeps such words apart",
+}
+"""By what the reason of a skipped sentence says: what to do about it. All others are faults of the file."""
 OWN = {
     "treebank": ("treebank", "choose", "split", "resume", "sentences", "families", "untrained", "out"),
     "similarity": ("similarity", "corpus", "out"),
@@ -51,8 +60,8 @@ def treebank_options(command: Command) -> Command:
         click.option("--sentences", type=click.IntRange(min=2), metavar="N",
                      help="With --treebank: read its first N sentences only."),
         click.option("--families", metavar="NAME,...",
-                     help="With --treebank: only these families of graphs; a wrong name lists all. 'attention head' is "
-                     "what the others are compared with, and is always there."),
+                     help="With --treebank: only these families of graphs; 'list' prints all names. 'attention head' "
+                     "is what the others are compared with, and is always there."),
         click.option("--untrained/--no-untrained", default=True, show_default=True,
                      help="With --treebank: also compare the untrained twin of the model."),
         click.option("--out", "-o", metavar="PATH", type=click.Path(),
@@ -102,24 +111,30 @@ def refuse_mixture(options: dict[str, Any]) -> None:
 
 
 def family_list(value: str | None) -> tuple[str, ...] | None:
-    """Names parted by commas; a name that holds commas itself is recognized.
+    """Names parted by commas; a name that holds commas itself is recognized. ``list`` prints all and ends the command.
 
     Raises
     ------
     click.UsageError
-        That lists the names there are.
+        That says which names are the closest to a wrong one.
+    click.exceptions.Exit
+        After the names were printed.
     """
     if value is None:
         return None
     from infogeo_adapters.treebank.comparison import REFERENCE
-    from infogeo_adapters.treebank.registry import DEFAULTS, family_names
+    from infogeo_adapters.treebank.registry import DEFAULTS, family_names, unknown_family
 
     names = (DEFAULTS, *family_names())
+    if value.strip() == LIST:
+        click.echo("\n".join(names))
+        raise click.exceptions.Exit(0)
     pieces, found = [piece.strip() for piece in value.split(",")], [REFERENCE]
     while pieces:
         size = next((n for n in range(len(pieces), 0, -1) if ", ".join(pieces[:n]) in names), 0)
         if not size:
-            raise click.UsageError(f"--families: {pieces[0]!r} is none of: {'; '.join(names)}")
+            tries = [", ".join(pieces[:n]) for n in range(1, len(pieces) + 1)]
+            raise click.UsageError(f"--families: {unknown_family(tries)}; '--families {LIST}' prints all {len(names)}")
         found.append(", ".join(pieces[:size]))
         del pieces[:size]
     if DEFAULTS in found:  # the reference is one of them
@@ -132,12 +147,13 @@ def compare_treebank(options: dict[str, Any], *, alpha: float, seed: int, as_jso
     from infogeo.errors import InfogeoError, OutputError
     from infogeo.estimates import EstimateWarning
     from infogeo_adapters.progress import progress_bar
-    from infogeo_adapters.treebank.comparison import compare_with_treebank
+    from infogeo_adapters.treebank.comparison import TO_CHOOSE, compare_with_treebank
 
     families = family_list(options["families"])
     if options["out"] is not None:
         _check_page(options["out"])
-    if options["resume"] is not None and Path(options["resume"]).expanduser().is_file():
+    kept = None if options["resume"] is None else Path(options["resume"]).expanduser()
+    if kept is not None and kept.is_file():
         raise OutputError(f"--resume {options['resume']} is a file, wanted a folder; give another path")
     treebank = _read(options["treebank"])
     choose = None if options["choose"] is None else _read(options["choose"])
@@ -151,18 +167,16 @@ def compare_treebank(options: dict[str, Any], *, alpha: float, seed: int, as_jso
             found = compare_with_treebank(
                 model, treebank, choose=choose, split=options["split"], families=families,
                 untrained=options["untrained"], sentences=options["sentences"], level=1 - alpha, rng=seed,
-                folder=options["resume"], progress=show,
+                folder=kept, progress=show,
             )
     except InfogeoError:
-        for bank in (treebank, *(() if choose is None else (choose,))):  # what was skipped may be why
-            _tell_skipped(bank.skipped, f"{plural(len(bank.trees), 'sentence')} left")
+        _tell_skipped(treebank.skipped, f"{plural(len(treebank.trees), 'sentence')} left")  # it may be why
+        if choose is not None:
+            _tell_skipped(choose.skipped, f"{plural(len(choose.trees), 'sentence')} left", TO_CHOOSE)
         raise
     except KeyboardInterrupt:
-        if options["resume"] is not None:
-            if any(Path(options["resume"]).glob("batch-*")):
-                tell(f"what is done is kept in {options['resume']}; the same command goes on from there")
-            else:
-                tell(f"no batch of sentences was done yet, so {options['resume']} holds no scores")
+        if kept is not None:
+            _tell_kept(kept)
         raise
     if options["out"] is not None:
         _write_page(found, model, treebank, options["out"], say)
@@ -177,6 +191,16 @@ def compare_treebank(options: dict[str, Any], *, alpha: float, seed: int, as_jso
         say(f"no influence graph is above {found.reference} at level {alpha:g}" if some
             else "no influence graph was among the families, so none is above attention")
     return bool(wins)
+
+
+def _tell_kept(folder: Path) -> None:
+    """Whether an interrupted command left scores from which the next one goes on."""
+    from infogeo_adapters.treebank._run import CHOOSE
+
+    if any(any(place.glob("batch-*")) for place in (folder, folder / CHOOSE)):
+        tell(f"what is done is kept in {folder}; the same command goes on from there")
+    else:
+        tell(f"no batch of sentences was done yet, so {folder} holds no scores")
 
 
 def _check_page(out: str) -> None:
@@ -258,6 +282,7 @@ def _tell_what_is_missing(found: ModelTreebankComparison) -> None:
     Before the sentences, what to think of the p-values where the choice of variants was not firm.
     """
     from infogeo_adapters.treebank._page_numbers import cross_caution
+    from infogeo_adapters.treebank.comparison import TO_CHOOSE, skipped_apart
 
     for warning in found.warnings:
         tell(warning)
@@ -265,16 +290,28 @@ def _tell_what_is_missing(found: ModelTreebankComparison) -> None:
         tell(f"without {visible(name)}: {rephrase(visible(reason))}")
     for caution in cross_caution(found, below=FIRM):
         tell(caution)
+    reported, others = skipped_apart(found.skipped)
     n = found.n_sentences
-    _tell_skipped(found.skipped, "1 sentence is reported on" if n == 1 else f"{n} sentences are reported on")
+    if others:
+        left = found.chosen(found.families[0].name)[0].n_sentences
+        _tell_skipped(others, f"{plural(left, 'sentence')} left", TO_CHOOSE)
+    _tell_skipped(reported, "1 sentence is reported on" if n == 1 else f"{n} sentences are reported on")
 
 
-def _tell_skipped(skipped: Sequence[Any], left: str) -> None:
-    """Sentences that were skipped with their reasons, and their count."""
+def _tell_skipped(skipped: Sequence[Any], left: str, among: str = "") -> None:
+    """Sentences that were skipped with their reasons, what to do about them, and their count."""
     from infogeo_adapters.treebank._page_numbers import skip_reason
 
     for one in skipped[:NAMED]:
-        tell(f"skipped {visible(one.name)} (line {one.line}): {rephrase(visible(skip_reason(one.reason)))}")
+        why = rephrase(visible(skip_reason(one.reason.removeprefix(among))))
+        tell(f"skipped {visible(one.name)} ({among}line {one.line}): {why}")
     if skipped:
+        tell(f"to have them in the numbers: {_remedies(one.reason for one in skipped)}")
         more = f", {len(skipped) - NAMED} of them not named here (--json names all)" if len(skipped) > NAMED else ""
-        tell(f"{len(skipped)} skipped{more}; {left}")
+        tell(f"{among}{len(skipped)} skipped{more}; {left}")
+
+
+def _remedies(reasons: Iterable[str]) -> str:
+    """What to do about skipped sentences, in one line, for the kinds of reasons there are."""
+    kinds = [next((remedy for part, remedy in REMEDIES.items() if part in reason), MEND) for reason in reasons]
+    return "; ".join(remedy for remedy in (MEND, *REMEDIES.values()) if remedy in kinds)

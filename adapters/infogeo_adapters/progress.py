@@ -50,7 +50,8 @@ def progress_bar(
 ) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for ``pairwise(..., progress=...)``, shown once the work has taken a while.
 
-    Where standard error is neither a terminal nor a notebook, as in a log file, one plain line takes its place.
+    Where standard error is neither a terminal nor a notebook, as in a log file, two plain lines take its place: one
+    once the work has taken a while, and one at its end.
 
     Parameters
     ----------
@@ -83,7 +84,9 @@ def progress_bar(
     """
     tqdm = require("tqdm", extra="transformers", caller="progress_bar")
     if file is None and not _drawable():
-        yield _plain_line(description, unit, delay)
+        lines = _PlainLines(description, unit, delay)
+        yield lines.show
+        lines.end()
         return
     with tqdm.tqdm(
         total=0, desc=description, unit=f" {unit}", delay=delay, leave=False, file=file, disable=_silent.get()
@@ -101,19 +104,31 @@ def _drawable() -> bool:
     return sys.stderr is not None and (sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel"))
 
 
-def _plain_line(description: str, unit: str, delay: float) -> Callable[[int, int], None]:
-    """Tells once, after the delay, what is being done and how far it is."""
-    started, told = time.monotonic(), _silent.get() or sys.stderr is None
+class _PlainLines:
+    """Tells after the delay what is being done and how far it is, and at the end, if it told that, how far it came."""
 
-    def show(done: int, total: int) -> None:
-        nonlocal told
-        if told or time.monotonic() - started < delay or 0 < total <= done:
-            return
-        told = True
-        sys.stderr.write(f"{description}: {done} of {total} {unit} done\n")
-        sys.stderr.flush()
+    def __init__(self, description: str, unit: str, delay: float) -> None:
+        self.description, self.unit, self.due = description, unit, time.monotonic() + delay
+        self.silent = _silent.get() or sys.stderr is None
+        self.last: tuple[int, int] | None = None
+        self.told: tuple[int, int] | None = None
 
-    return show
+    def show(self, done: int, total: int) -> None:
+        """Take down the counts, and tell them the first time after the delay."""
+        self.last = done, total
+        if self.told is None and time.monotonic() >= self.due and not 0 < total <= done:
+            self._tell(done, total)
+
+    def end(self) -> None:
+        """Tell the last counts if earlier ones were told."""
+        if self.last is not None and self.told not in (None, self.last):
+            self._tell(*self.last)
+
+    def _tell(self, done: int, total: int) -> None:
+        self.told = done, total
+        if not self.silent:
+            sys.stderr.write(f"{self.description}: {f'{done} of {total}' if total else done} {self.unit} done\n")
+            sys.stderr.flush()
 
 
 def pairwise_to_file(

@@ -175,9 +175,10 @@ def mask_token(model: LanguageModel) -> int:
     """The number of the mask token, or a ModelError if the tokenizer has none."""
     token = model.tokenizer.mask_token_id
     if token is None:
+        draws = model.kind == "decoder" and model.has_head
+        others = "'hide', 'delete', 'mean' or 'resample'" if draws else "'hide', 'delete' or 'mean'"
         raise ModelError(
-            f"{model.name} has no mask token, so no word can be replaced by it; take words away by 'hide', 'delete' or "
-            "'mean'"
+            f"{model.name} has no mask token, so no word can be replaced by it; take words away by {others}"
         )
     return int(token)
 

@@ -32,7 +32,7 @@ from infogeo_adapters.treebank._page_numbers import (
     share,
     skip_reason,
 )
-from infogeo_adapters.treebank.comparison import ModelTreebankComparison
+from infogeo_adapters.treebank.comparison import ModelTreebankComparison, skipped_count
 from infogeo_adapters.treebank.examples import FEWEST, MOST, ExampleSentence
 
 ADJACENT = "adjacent words"
@@ -74,7 +74,7 @@ def facts(found: ModelTreebankComparison) -> list[tuple[str, str]]:
         ("Treebank", shorten(name, 60)),
         ("Reported on", f"{plural(found.n_sentences, 'sentence')}, {_total(found):,} relations"),
         ("Families", f"{len(found.families)} with {sum(len(f.variants) for f in found.families):,} variants"),
-        ("Skipped", plural(len(found.skipped), "sentence")),
+        ("Skipped", skipped_count(found.skipped).replace(" skipped", "")),
         ("Computed in", took),
     ]
 
@@ -332,7 +332,7 @@ def _missing(found: ModelTreebankComparison) -> PageSection | None:
             for s in found.skipped[:MOST_SKIPPED]
         ]
         more = f", the first {MOST_SKIPPED} of them" if len(found.skipped) > MOST_SKIPPED else ""
-        tables.append(Table(f"{plural(len(found.skipped), 'sentence')} skipped{more}", columns, rows))
+        tables.append(Table(f"{skipped_count(found.skipped)}{more}", columns, rows))
     if found.left_out:
         left = [[visible(name), visible(reason)] for name, reason in found.left_out.items()]
         tables.append(Table("Families left out", [{"name": n, "number": False} for n in ("family", "reason")], left))

@@ -49,6 +49,8 @@ REFERENCE = "attention head"
 """What families are compared with, and if a model has no attention:"""
 REFERENCE_WITHOUT_ATTENTION = "adjacent words"
 TWIN_SEED = 0
+TO_CHOOSE = f"among {OTHERS}: "
+"""Begins the reason of a skipped sentence of the treebank to choose on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ class ModelTreebankComparison(TreebankComparison):
     def summary(self) -> str:
         notes = [super().summary()]
         if self.skipped:
-            notes.append(f"{len(self.skipped)} sentence{'' if len(self.skipped) == 1 else 's'} skipped")
+            notes.append(skipped_count(self.skipped))
         if self.left_out:
             notes.append(f"left out: {', '.join(self.left_out)}")
         return "; ".join(notes)
@@ -214,7 +216,7 @@ def compare_with_treebank(
     True
     """
     check_capture(model, "error", batch_tokens)
-    _check_banks(treebank, choose)
+    _check_kinds(treebank, choose)
     decoders, limits = _decoders(decoder), _limits(lengths)
     some = None if sentences is None else check_count("sentences", sentences, 2)
     resamples = check_count("resamples", resamples, 1)
@@ -240,6 +242,7 @@ def compare_with_treebank(
             model, b, lengths=limits, sentences=some, batch_tokens=batch_tokens, reading=reading_of(made)
         ) for b in banks
     ]
+    _check_apart(plans)
     first = len(plans[0].treebank.halves()[0]) if choose is None else 0
     run = Run(
         readers=readers, plans=plans, decoders=decoders, split=split, first=first, batch_tokens=batch_tokens,
@@ -276,22 +279,42 @@ def compare_with_treebank(
 
 def _to_choose(sentence: SkippedSentence) -> SkippedSentence:
     """A skipped sentence of the treebank to choose on, which has names and lines of its own."""
-    return dataclasses.replace(sentence, reason=f"among {OTHERS}: {sentence.reason}")
+    return dataclasses.replace(sentence, reason=f"{TO_CHOOSE}{sentence.reason}")
 
 
-def _check_banks(treebank: Any, choose: Any) -> None:
-    """Raise unless they are treebanks that share no sentence."""
+def skipped_apart(
+    skipped: Sequence[SkippedSentence],
+) -> tuple[tuple[SkippedSentence, ...], tuple[SkippedSentence, ...]]:
+    """Skipped sentences of the treebank that is reported on, and those of the other one, to choose on."""
+    others = tuple(s for s in skipped if s.reason.startswith(TO_CHOOSE))
+    return tuple(s for s in skipped if not s.reason.startswith(TO_CHOOSE)), others
+
+
+def skipped_count(skipped: Sequence[SkippedSentence]) -> str:
+    """How many sentences were skipped, those to choose on apart."""
+    reported, others = (f"{len(part)} sentence{'' if len(part) == 1 else 's'}" for part in skipped_apart(skipped))
+    return f"{reported} skipped" if not skipped_apart(skipped)[1] else f"{reported} skipped, and {others} to choose on"
+
+
+def _check_kinds(treebank: Any, choose: Any) -> None:
+    """Raise unless they are treebanks."""
     for name, bank in {"treebank": treebank, "choose": choose}.items():
         if not isinstance(bank, Treebank) and (bank is not None or name == "treebank"):
             raise ArgumentError(f"{name}: found {type(bank).__name__}, wanted a Treebank; read_treebank gives one")
-    if choose is not None:
-        there = {(tree.name, tree.text) for tree in treebank.trees}
-        shared = [tree.name for tree in choose.trees if len(tree) > 4 and (tree.name, tree.text) in there]
-        if shared:
-            raise ArgumentError(
-                f"choose: found {len(shared)} sentences that are reported on ({', '.join(shared[:3])}), which would "
-                "report the luck of the choice; give other sentences, or split='cross'"
-            )
+
+
+def _check_apart(plans: Sequence[Plan]) -> None:
+    """Raise if sentences that choose are among those that are reported on, counting those that are read."""
+    if len(plans) < 2:
+        return
+    there = {(tree.name, tree.text) for tree in plans[0].treebank.trees}
+    shared = [tree.name for tree in plans[1].treebank.trees if len(tree) > 4 and (tree.name, tree.text) in there]
+    if shared:
+        raise ArgumentError(
+            f"choose: found {len(shared)} sentence{' that is' if len(shared) == 1 else 's that are'} reported on "
+            f"({', '.join(shared[:3])}), which would report the luck of the choice; give other sentences, or "
+            "split='cross'"
+        )
 
 
 def _twin_reader(model: LanguageModel, made: Sequence[AnyFamily]) -> tuple[list[Reader], dict[str, str]]:

@@ -75,7 +75,15 @@ class _Piece:
 
 
 class _BadSentence(Exception):
-    """A sentence cannot be used; the message says why."""
+    """A sentence cannot be used; the message says why, and the line is the one at fault where it is known."""
+
+    def __init__(self, why: str, line: int | None = None) -> None:
+        super().__init__(why)
+        self.line = line
+
+    def reason(self, begin: int) -> str:
+        """Why, with the line at fault if it is not the one in which the sentence begins, which is told with it."""
+        return str(self) if self.line in (None, begin) else f"line {self.line}: {self}"
 
 
 def read_treebank(path: str | os.PathLike[str], *, on_error: OnError = "skip") -> Treebank:
@@ -150,9 +158,10 @@ def read_treebank(path: str | os.PathLike[str], *, on_error: OnError = "skip") -
         try:
             trees.append(_tree(block, comments, name, parser))
         except _BadSentence as error:
+            reason = error.reason(block.line)
             if on_error == "raise":
-                raise FormatError(f"{target.name}, {name}, which begins in line {block.line}: {error}") from error
-            skipped.append(SkippedSentence(name=name, line=block.line, reason=str(error)))
+                raise FormatError(f"{target.name}, {name}, which begins in line {block.line}: {reason}") from error
+            skipped.append(SkippedSentence(name=name, line=block.line, reason=reason))
     if not trees:
         found = f"none of {len(skipped)} can be used; {skipped[0].summary()}" if skipped else "found none"
         raise FormatError(f"{target.name}: wanted sentences in CoNLL-U, {found}")
@@ -239,8 +248,8 @@ def _words_and_pieces(block: _Block, parser: ModuleType) -> tuple[list[_Word], l
         inside = bool(pieces) and len(words) < pieces[-1].last
         if first != len(words) + 1 or (inside and isinstance(identifier, tuple)):
             raise _BadSentence(
-                f"line {number}: found number {columns['ID']}, wanted {len(words) + 1}; words are numbered 1, 2, 3, "
-                "..., and a sentence ends with an empty line"
+                f"found number {columns['ID']}, wanted {len(words) + 1}; words are numbered 1, 2, 3, ..., and a "
+                "sentence ends with an empty line", number,
             )
         if isinstance(identifier, int):
             head = _parsed(columns, "HEAD", number, parser.parse_int_value, parser)
@@ -250,8 +259,8 @@ def _words_and_pieces(block: _Block, parser: ModuleType) -> tuple[list[_Word], l
             pieces.append(_Piece(number, columns["FORM"], first, last, misc.get("SpaceAfter") != "No"))
     if pieces and pieces[-1].last > len(words):
         raise _BadSentence(
-            f"line {pieces[-1].line}: the multiword token {pieces[-1].form!r} goes to word {pieces[-1].last}, and the "
-            f"sentence has {len(words)} words"
+            f"the multiword token {pieces[-1].form!r} goes to word {pieces[-1].last}, and the sentence has "
+            f"{len(words)} words", pieces[-1].line,
         )
     return words, pieces
 
@@ -261,7 +270,7 @@ def _decoded(line: bytes, number: int) -> str:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _BadSentence(
-            f"line {number}: not UTF-8 text (byte {error.start + 1} of the line is {line[error.start]:#04x})"
+            f"not UTF-8 text (byte {error.start + 1} of the line is {line[error.start]:#04x})", number
         ) from error
 
 
@@ -269,13 +278,13 @@ def _columns(line: str, number: int) -> dict[str, str]:
     cells = line.split("\t")
     if len(cells) != len(COLUMNS):
         raise _BadSentence(
-            f"line {number}: found {len(cells)} column{'' if len(cells) == 1 else 's'}, wanted {len(COLUMNS)}, with a "
-            "tab between each two"
+            f"found {len(cells)} column{'' if len(cells) == 1 else 's'}, wanted {len(COLUMNS)}, with a tab between "
+            "each two", number,
         )
     columns = dict(zip(COLUMNS, cells, strict=True))
     for name in ("FORM", "DEPREL"):
         if not columns[name]:
-            raise _BadSentence(f"line {number}: the column {name} is empty")
+            raise _BadSentence(f"the column {name} is empty", number)
     return columns
 
 
@@ -285,16 +294,16 @@ def _parsed(columns: dict[str, str], name: str, number: int, parse: Callable[[st
         value = parse(columns[name])
     except (parser.ParseException, ValueError) as error:  # Python reads no number of thousands of digits
         found = columns[name] if len(columns[name]) <= LONGEST_SHOWN else columns[name][:LONGEST_SHOWN] + "..."
-        raise _BadSentence(f"line {number}: found {found!r} in the column {name}, wanted a number") from error
+        raise _BadSentence(f"found {found!r} in the column {name}, wanted a number", number) from error
     if value is None:
-        raise _BadSentence(f"line {number}: the column {name} is empty")
+        raise _BadSentence(f"the column {name} is empty", number)
     return value
 
 
 def _check_heads(words: Sequence[_Word]) -> None:
     for word in words:
         if not 0 <= word.head <= len(words):
-            raise _BadSentence(f"line {word.line}: {word.form!r} has head {word.head}, wanted 0 to {len(words)}")
+            raise _BadSentence(f"{word.form!r} has head {word.head}, wanted 0 to {len(words)}", word.line)
     roots = [number for number, word in enumerate(words, start=1) if word.head == 0]
     if not roots:
         raise _BadSentence("no root: no word has head 0")
@@ -327,16 +336,16 @@ def _spans(words: Sequence[_Word], pieces: Sequence[_Piece], text: str) -> IntAr
         forms = [word.form for word in words[piece.first - 1 : piece.last]]
         if "".join(forms) != piece.form:
             raise _BadSentence(
-                f"line {piece.line}: the words of the multiword token {piece.form!r}, {', '.join(map(repr, forms))}, "
-                "are no pieces of it, so that it is unknown where each stands in the text"
+                f"the words of the multiword token {piece.form!r}, {', '.join(map(repr, forms))}, are no pieces of "
+                "it, so that it is unknown where each stands in the text", piece.line,
             )
         while not text.startswith(piece.form, place) and text[place : place + 1].isspace():
             place += 1  # one by one, since white space can be a word
         if not text.startswith(piece.form, place):
             found = text[place : place + len(piece.form)]
             raise _BadSentence(
-                f"line {piece.line}: found {found!r} at character {place} of '# text', wanted {piece.form!r}"
-                f"{_same_but_for_code_points(piece.form, text[place:])}"
+                f"found {found!r} at character {place} of '# text', wanted {piece.form!r}"
+                f"{_same_but_for_code_points(piece.form, text[place:])}", piece.line,
             )
         for number, form in enumerate(forms, start=piece.first - 1):
             spans[number] = place, place + len(form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -133,7 +134,7 @@ def make_families(
         elif not isinstance(entry, str):
             found.append(_checked(entry))
         elif entry not in FAMILIES:
-            raise ArgumentError(f"families: found {entry!r}, wanted some of: {'; '.join((DEFAULTS, *FAMILIES))}")
+            raise ArgumentError(f"families: {unknown_family([entry])}; family_names() lists all {len(FAMILIES)}")
         else:
             try:
                 found.append(FAMILIES[entry](model))
@@ -146,6 +147,18 @@ def make_families(
     if not found:
         raise ArgumentError("families: found none, wanted at least one")
     return tuple(found), refused
+
+
+def unknown_family(tries: Sequence[str]) -> str:
+    """What to say of a name that no family bears; of several ways to read it the one that is closest to a name."""
+    names = (DEFAULTS, *FAMILIES)
+
+    def likeness(name: str) -> float:
+        return max(difflib.SequenceMatcher(None, name, other).ratio() for other in names)
+
+    found = max(tries, key=likeness)
+    close = difflib.get_close_matches(found, names, n=3)
+    return f"{found!r} is no family" + (f"; closest: {', '.join(map(repr, close))}" if close else "")
 
 
 def _checked(entry: object) -> AnyFamily:
