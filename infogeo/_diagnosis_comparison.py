@@ -14,6 +14,9 @@ from infogeo.errors import ArgumentError, ShapeError
 from infogeo.results import Result, Source
 from infogeo.training import QUANTITIES, TrainingHistory
 
+SHARE_FLOOR = 0.01
+"""What is added to shares before they are divided by each other."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RunComparison(Result):
@@ -67,21 +70,34 @@ class RunComparison(Result):
         return ("quantity", "layer", "head", "first", "second", "difference", "ratio"), table
 
     def most_different(self, most: int = 20) -> list[tuple[Any, ...]]:
-        """Rows of the table where the two differ by the largest factors, or where only one is zero."""
+        """Rows of the table where the two differ by the largest factors, or where only one is zero.
+
+        Of shares it is the factor between them with a hundredth added to both: half a percent against none is little.
+        """
         found = [row for row in self.rows()[1] if np.isfinite(row[3]) and np.isfinite(row[4]) and row[3] != row[4]]
-        return sorted(found, key=lambda row: -_factor(row[3], row[4]))[:most]
+
+        def factor(row: tuple[Any, ...]) -> float:
+            floor = SHARE_FLOOR if QUANTITIES[row[0]].unit == "share" else 0.0
+            return _factor(abs(row[3]) + floor, abs(row[4]) + floor)
+
+        return sorted(found, key=lambda row: -factor(row))[:most]
 
     def summary(self) -> str:
         a, b = self.names
+        only = len(self.only_first)
         return (
-            f"{a} (step {self.steps[0]}) against {b} (step {self.steps[1]}): {len(self.only_first)} findings only in "
-            f"the first, {len(self.only_second)} only in the second, {len(self.both)} in both"
+            f"{a} (step {self.steps[0]}) against {b} (step {self.steps[1]}): {_plural(only, 'finding')} only in the "
+            f"first, {len(self.only_second)} only in the second, {len(self.both)} in both"
         )
 
 
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _factor(a: float, b: float) -> float:
-    """By how much two numbers differ, as the size of the logarithm of their ratio."""
-    return abs(float(np.log(abs(a) / abs(b)))) if a and b else float("inf")
+    """By how much two numbers of at least zero differ, as the size of the logarithm of their ratio."""
+    return abs(float(np.log(a / b))) if a and b else float("inf")
 
 
 def _key(finding: Finding) -> tuple[str, int | None, int | None]:
@@ -99,7 +115,7 @@ def compare_histories(
     """Two histories at their last records, with their diagnoses."""
     a, b = first.facts, second.facts
     if a.depth != b.depth:
-        raise ShapeError(f"second: found a model of {b.depth} blocks, wanted {a.depth} as in the first")
+        raise ShapeError(f"second: found a model of {_plural(b.depth, 'block')}, wanted {a.depth} as in the first")
     for name, history in (("first", first), ("second", second)):
         if not history.records:
             raise ArgumentError(f"{name}: found a history without a record up to there, wanted one record at least")

@@ -21,6 +21,7 @@ from infogeo.training import TrainingHistory
 from infogeo_adapters import _cli_diagnose as command
 from infogeo_adapters._cli_diagnosis_text import WIDTH
 from infogeo_adapters.cli import main
+from infogeo_adapters.training.checkpoints import measure_checkpoint
 from infogeo_adapters.training.history_files import HistoryWriter
 
 Capture = pytest.CaptureFixture[str]
@@ -92,31 +93,67 @@ def test_a_fault_is_told_with_evidence_and_advice_and_sets_the_exit_code(runs: P
     assert "1 fault; 26 rules checked" in err.splitlines()[-1]
 
 
-def test_advice_that_several_findings_share_is_told_once(runs: Path, capsys: Capture) -> None:
+def test_findings_of_one_rule_are_one_entry_with_all_places_and_json_keeps_each(runs: Path, capsys: Capture) -> None:
     both = with_fault(with_fault(made_up_history(), FAULT, block=3, step=200), FAULT, block=2, step=300)
-    out, _ = told(capsys, str(written(both, runs / "both")), code=1)
-    assert out.count("fault: Block adds nothing") == 2
+    folder = str(written(both, runs / "both"))
+    out, _ = told(capsys, folder, code=1)
+    plain = " ".join(out.split())
+    assert out.count("fault: Block adds nothing") == 1
+    assert "1 fault: Block adds nothing (blocks 2 and 3, from step 200 to 400)" in plain
+    assert "1.1 follows: Dead units (blocks 2 and 3, from step 200 to 400)" in plain
+    for block, step in ((2, 300), (3, 200)):
+        assert f"Block {block} adds 1e-06" in plain
+        assert f"Seen from step {step} to 400." in plain
+    assert out.count("Look for output projections that are zero") == 1
+    assert [line.split()[-1] for line in out.splitlines()[3:5]] == ["1,1.1"] * 2
+    found = json.loads(told(capsys, folder, "--json", "-q", code=1)[0])
+    assert [f["block"] for f in found["findings"]] == [3, 2]
+
+
+def test_of_many_blocks_the_first_is_told_in_words_and_the_others_in_numbers(runs: Path, capsys: Capture) -> None:
+    many = made_up_history(depth=9, name="many")
+    for block in (2, 3, 4, 7, 9):
+        many = with_fault(many, {"contribution": block * 1e-6}, block=block, step=200)
+    out = " ".join(told(capsys, str(written(many, runs / "many")), code=1)[0].split())
+    assert "Block adds nothing (blocks 2 to 4, 7 and 9, from step 200 to 400)" in out
+    assert out.count("adds 2e-06 of the norm") == 1
+    assert "3e-06 of the norm" not in out
+    assert "And 4 more like it: contribution 3e−06 (block 3), 4e−06 (block 4), 7e−06 (block 7), 9e−06 (block 9)." in out
+
+
+def test_a_fault_and_a_warning_of_one_rule_are_two_entries_with_one_advice(runs: Path, capsys: Capture) -> None:
+    mixed = with_fault(made_up_history(name="mixed"), {"contribution": 1e-6}, block=3, step=200)
+    over = with_fault(mixed, {"contribution": 1e-6}, block=2, step=100)
+    records = tuple(
+        later if 100 <= later.step < 200 else now for now, later in zip(mixed.records, over.records, strict=True)
+    )
+    out, _ = told(capsys, str(written(dataclasses.replace(mixed, records=records), runs / "mixed")), code=1)
+    assert "1  fault: Block adds nothing (block 3, from step 200 to 400)" in out
+    assert "2  warning: Block adds nothing (block 2, from step 100 to 150)" in out
     assert out.count("Look for output projections that are zero") == 1
     assert out.count("Try first: as for 1.") == 1
+    assert out.splitlines()[3].count("*") == 0, "what is over marks nothing at the last record"
 
 
 def test_the_file_is_as_good_as_the_folder_and_nothing_found_is_0(runs: Path, capsys: Capture) -> None:
     out, err = told(capsys, str(runs / "good" / "history.jsonl"), code=0)
-    assert "Nothing was found by the 26 rules" in out
+    assert f"None of the {len(RULES)} rules that were checked found anything." in out
     assert "*" not in out
     assert "note of the monitor: a <note>" in err
     assert told(capsys, str(runs / "good"), code=0)[0] == out
 
 
 def test_until_looks_at_the_run_as_it_stood_then(runs: Path, capsys: Capture) -> None:
-    assert "Nothing was found" in told(capsys, str(runs / "bad"), "--until", "150", code=0)[0]
+    assert "found anything" in told(capsys, str(runs / "bad"), "--until", "150", code=0)[0]
     assert "from step 200 to 300" in told(capsys, str(runs / "bad"), "--until", "300", code=1)[0]
     late = written(dataclasses.replace(made_up_history(), records=made_up_history().records[3:]), runs / "late")
     assert "the first record of made-up run is of step 150" in failed(capsys, str(late), "--until", "100")
 
 
 def test_rules_and_thresholds_can_be_chosen(runs: Path, capsys: Capture) -> None:
-    assert "Nothing was found" in told(capsys, str(runs / "bad"), "--rules", "dead_head", code=0)[0]
+    out, err = told(capsys, str(runs / "bad"), "--rules", "dead_head", code=0)
+    assert out.endswith("The rule that was checked found nothing.\n")
+    assert "1 rule checked" in err
     told(capsys, str(runs / "bad"), "--rules", "dead_head, dead_block", code=1)
     strict = ["--threshold", "contribution=1e-9", "--threshold", "dead_units=1.5"]
     told(capsys, str(runs / "bad"), *strict, code=0)
@@ -149,7 +186,11 @@ def test_two_runs_are_compared(runs: Path, capsys: Capture) -> None:
     rows = [line.split() for line in out.partition("\n\n")[0].splitlines()]
     assert rows[0] == ["quantity", "layer", "head", "first", "second", "difference", "ratio"]
     assert {(row[0], row[1]) for row in rows[1:]} == {("contribution", "3"), ("dead_units", "3")}
-    assert "1 findings only" not in err.splitlines()[-2]
+    assert err.splitlines()[-1].endswith("0 findings only in the first, 2 only in the second, 0 in both")
+    assert "1  fault: Block adds nothing" in out
+    assert "1.1  follows: Dead units" in out, "its cause is in the same part"
+    turned = told(capsys, str(runs / "bad"), str(runs / "good"), "--rules", "dead_block", code=1)[1]
+    assert turned.splitlines()[-1].endswith("1 finding only in the first, 0 only in the second, 0 in both")
     found = json.loads(told(capsys, str(runs / "good"), str(runs / "bad"), "--json", code=1)[0])
     assert found["names"] == ["good", "bad"]
     same = told(capsys, str(runs / "good"), str(runs / "good"), code=0)[0]
@@ -191,6 +232,55 @@ def test_a_checkpoint_takes_the_tokenizer_of_another_and_two_are_compared(checkp
     found = json.loads(capsys.readouterr().out)
     assert found["names"] == ["checkpoint-100", "checkpoint-500"]
     assert found["steps"] == [100, 500]
+
+
+@pytest.mark.parametrize(("value", "where", "place"), [
+    (float("nan"), "transformer.h.1.mlp.c_fc.weight", "block 2"), (float("inf"), "transformer.wpe.weight", "embedding"),
+])
+def test_weights_that_are_not_finite_are_a_finding_and_other_commands_refuse_them(
+    value: float, where: str, place: str, tmp_path: Path, capsys: Capture
+) -> None:
+    import torch
+
+    net = make_specimen("gpt2")
+    with torch.no_grad():
+        net.get_parameter(where)[0, 0] = value
+    net.save_pretrained(tmp_path / "checkpoint-30")
+    make_tokenizer().save_pretrained(tmp_path / "checkpoint-30")
+    args = [str(tmp_path / "checkpoint-30"), *SMALL]
+    out, err = told(capsys, *args, code=1)
+    plain = " ".join(out.split())
+    assert f"1 fault: NaN or infinity ({place})" in plain
+    assert f"Weights in {where} are NaN or infinite" in plain
+    assert f"is that of {where.removesuffix('.weight')}." in plain
+    assert "note: not measured, since the model computes NaN or infinity: probe_loss" in err
+    found = json.loads(told(capsys, *args, "--json", code=1)[0])
+    assert [f["rule"] for f in found["findings"]] == ["not_finite"]
+    assert main(["lens", "the cat", "--model", args[0]]) == 2
+    assert f"in '{where}'" in capsys.readouterr().err
+
+
+def test_a_broken_number_that_the_probe_does_not_touch_is_found(tmp_path: Path, capsys: Capture) -> None:
+    import torch
+
+    net = make_specimen("gpt2")
+    with torch.no_grad():
+        net.transformer.wpe.weight[-1, 0] = float("nan")  # a place behind all texts of the probe
+    net.save_pretrained(tmp_path / "model")
+    make_tokenizer().save_pretrained(tmp_path / "model")
+    plain = " ".join(told(capsys, str(tmp_path / "model"), *SMALL, code=1)[0].split())
+    said = "Weights in transformer.wpe.weight are NaN or infinite; no output of the probe batch is so."
+    assert said in plain
+    measured = measure_checkpoint(tmp_path / "model", texts=2, tokens=8, folder=tmp_path / "out")
+    assert measured.records[0].broken_weights == ("transformer.wpe.weight",)
+    assert measured.facts.source.content_hash is not None
+    assert said in " ".join(told(capsys, str(tmp_path / "out"), code=1)[0].split()), "read from the file"
+
+
+def test_a_sound_model_has_no_fault_in_half_precision(capsys: Capture) -> None:
+    out, err = told(capsys, "bundled", "--dtype", "bfloat16", "--texts", "4", "-q", code=0)
+    assert "found anything" in out
+    assert "not checked: no_normalization: bfloat16 does not hold an input so large" in err
 
 
 def test_the_probe_text_is_what_is_measured_on(checkpoints: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -24,7 +24,7 @@ from infogeo.training import QUANTITIES, TrainingHistory, TrainingRecord
 from infogeo_adapters import write_diagnosis, write_run_comparison
 from infogeo_adapters.training import _page_prose as prose
 from infogeo_adapters.training import page as builder
-from infogeo_adapters.training._page_sections import facts, number, sections, where_of
+from infogeo_adapters.training._page_sections import facts, number, places_of, sections, where_of
 from infogeo_adapters.training.comparison_page import widest_differences
 
 FILES = {
@@ -76,6 +76,7 @@ def test_findings_stand_on_top_in_words_with_evidence_and_advice(page: Path) -> 
         assert said in shown
     assert finding.evidence[1:] in shown
     assert "block 3, from step 200 to 400" in shown
+    assert "moves the prediction by a Fisher-Rao length of" in shown, "which is not in nats"
     order = [shown.index(said) for said in (finding.title, prose.LOSS, prose.PLANE, prose.CAPACITY, prose.PROVENANCE)]
     assert order == sorted(order)
     assert 'id="finding-1"' in page.read_text(encoding="utf-8")
@@ -117,11 +118,31 @@ def test_every_quantity_has_a_figure_or_is_said_to_be_zero(page: Path) -> None:
     assert undrawn == {"saturated_units", "nonfinite", "future_sensitivity", "batch_repetition", "unmoved"}
 
 
-def test_advice_that_several_findings_share_is_told_once(tmp_path: Path) -> None:
-    findings = [made_up_finding(), made_up_finding(block=3), made_up_finding("dead_head", block=4)]
-    shown = text_of(write_diagnosis(made_up_diagnosis(HISTORY, findings), HISTORY, tmp_path / "page"))
-    assert shown.count("Bring the residual back.") == 2, "once for each rule"
+def test_findings_of_one_rule_are_one_card_with_the_evidence_of_each(tmp_path: Path) -> None:
+    findings = [
+        made_up_finding(
+            block=b, first=100 * b, evidence=f"seen in {b}.", related=[made_up_finding("dead_head", block=b)]
+        )
+        for b in (1, 2, 3, 4)
+    ]
+    findings.append(made_up_finding(block=2, severity="warning", evidence="passing."))
+    diagnosis = made_up_diagnosis(HISTORY, findings)
+    page = write_diagnosis(diagnosis, HISTORY, tmp_path / "page")
+    shown, source = text_of(page), page.read_text(encoding="utf-8")
+    assert re.findall(r'id="finding-([^"]*)"', source) == ["1", "2"]
+    assert "blocks 1 to 4, from step 100 to 400 Seen in 1. Seen from step 100 to 400. and 3 more like it" in shown
+    for block in (2, 3):
+        assert f"Seen in {block}. Seen from step {100 * block} to 400." in shown
+    assert "Seen in 4. Seen at step 400." in shown
+    assert shown.count("1.1 Dead head (blocks 1 to 4, from step 200 to 400)") == 1
+    assert shown.count("Bring the residual back.") == 1
     assert shown.count("As for finding 1.") == 1
+    assert ("Found", "4 faults of 1 kind and 1 warning") in facts(diagnosis, HISTORY)
+    said = {id_: [a["text"] for a in f["layout"].get("annotations", ())] for id_, f in figures_of(page).items()}
+    assert said["capacity-plot"] == ["1, 1.1", "1, 1.1, 2", "1, 1.1", "1, 1.1"]
+    assert [f["block"] for f in json.loads((page.parent / "diagnosis.json").read_text())["findings"]] == [1, 2, 3, 4, 2]
+    with (page.parent / "findings.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 9
 
 
 def test_notes_of_the_monitor_are_told_and_nothing_is_taken_for_markup(page: Path) -> None:
@@ -153,7 +174,7 @@ def test_a_healthy_run_says_so_and_has_no_marks(tmp_path: Path) -> None:
     history = made_up_history(depth=2)
     diagnosis = made_up_diagnosis(history)
     page = write_diagnosis(diagnosis, history, tmp_path / "page")
-    assert prose.NOTHING.format(n=2) in text_of(page)
+    assert prose.nothing(2) in text_of(page)
     assert ("Found", "nothing") in facts(diagnosis, history)
     assert all(not s.cards for s in sections(diagnosis, history, []))
     source = page.read_text(encoding="utf-8").partition("<body>")[2]
@@ -179,6 +200,13 @@ def test_one_record_has_figures_through_the_layers_and_says_what_was_not_checked
         assert why in shown
     assert "probe batch, so" not in shown
     assert "learning rate" not in shown.partition("One number each")[2].partition(".")[0]
+
+
+def test_a_checkpoint_whose_steps_are_not_known_is_not_said_to_be_of_step_0() -> None:
+    one = made_up_history(records=1)
+    assert "Step" not in dict(facts(diagnose(one), one))
+    known = dataclasses.replace(one, records=(dataclasses.replace(one.records[0], step=500),))
+    assert dict(facts(diagnose(known), known))["Step"] == "500"
 
 
 def test_little_or_nothing_measured_leaves_no_empty_figure() -> None:
@@ -221,6 +249,8 @@ def test_a_run_that_breaks_half_way_is_drawn_up_to_there(tmp_path: Path) -> None
     figures = figures_of(page)
     assert max(figures["loss-plot"]["data"][0]["x"]) == 250
     assert figures["capacity-plot"]["data"][0]["z"][0][-1] is None
+    assert "measured at step 200, the last record with numbers; that of step 400 has none." in text_of(page)
+    assert np.allclose(diagnose(broken).layer_values["state_norm"], whole.records[4].values["state_norm"])
     assert "NaN" not in json.dumps(figures)
 
 
@@ -235,9 +265,14 @@ def test_what_names_say_is_not_markup(tmp_path: Path) -> None:
 
 
 def test_places_and_steps_in_words() -> None:
-    assert where_of(made_up_finding(block=2, head=3, first=100, last=100)) == "block 2, head 3, step 100"
-    assert where_of(made_up_finding(block=None, first=0, last=1200)) == "the whole model, from step 0 to 1,200"
-    assert where_of(made_up_finding(block=0), single=True) == "embedding"
+    assert where_of([made_up_finding(block=2, head=3, first=100, last=100)]) == "block 2, head 3, at step 100"
+    assert where_of([made_up_finding(block=None, first=0, last=1200)]) == "the whole model, from step 0 to 1,200"
+    assert where_of([made_up_finding(block=0)], single=True) == "embedding"
+    assert places_of([made_up_finding(block=b) for b in (None, 0, 5, 1, 2, 3, 7, 8)]) == (
+        "the whole model; embedding; blocks 1 to 3, 5, 7 and 8"
+    )
+    heads = [made_up_finding(block=b, head=h) for b, h in ((2, 3), (2, 1), (1, 4), (2, 2))]
+    assert places_of(heads) == "block 1, head 4; block 2, heads 1 to 3"
     assert [number(v) for v in (None, float("nan"), -0.5, float("inf"), 1.5e7)] == ["–", "–", "−0.5", "∞", "1.5e07"]
 
 
@@ -269,6 +304,7 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     assert "Found only in made-up run 1 Block adds nothing" in shown
     assert "Found only in healthy" not in shown
     assert "Note of the monitor of made-up run: resumed at <step> 150" in shown
+    assert "What follows from it 1.1 Dead units (block 3, from step 200 to 400)" in shown
     drawn = figures["compared-contribution"]["data"]
     assert np.allclose(drawn[0]["y"], found.first["contribution"], rtol=1e-3)
     assert np.allclose(drawn[1]["y"], found.second["contribution"], rtol=1e-3)
@@ -276,6 +312,17 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     rows = widest_differences(found, 30)
     assert len({row[0] for row in rows}) == len(rows)
     assert {row[:2] for row in rows[:2]} == {("dead_units", 3), ("contribution", 3)}
+    assert "compared-unmoved" not in figures
+    assert re.search(r"Zero throughout, so not drawn: [^.]*unmoved", shown)
+
+
+def test_a_share_that_is_next_to_nothing_is_no_wide_difference() -> None:
+    first = made_up_history(records=2)
+    other = with_fault(first, {"dead_units": 0.005, "contribution": 4.0}, block=2, step=0)
+    rows = [row for row in compare_runs(first, other).most_different() if row[1] == 2]
+    assert [row[0] for row in rows] == ["contribution", "dead_units"]
+    many = compare_runs(first, with_fault(first, {"dead_units": 0.9, "contribution": 4.0}, block=2, step=0))
+    assert [row[0] for row in many.most_different() if row[1] == 2] == ["dead_units", "contribution"]
 
 
 def test_the_same_name_twice_is_told_apart_and_no_difference_is_said(tmp_path: Path) -> None:

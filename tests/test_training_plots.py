@@ -52,6 +52,20 @@ def test_findings_are_numbered_and_what_follows_stands_below_its_cause() -> None
     assert [m.finding.rule for m in found] == ["rank_collapse", "over_smoothing", "dead_head", "dead_block"]
 
 
+def test_findings_of_one_rule_have_one_number() -> None:
+    findings = [
+        made_up_finding(block=1, related=[made_up_finding("dead_head", head=1)]), made_up_finding("dead_block"),
+        made_up_finding(block=2, related=[made_up_finding("dead_head", head=2), made_up_finding("dead_units")]),
+        made_up_finding(block=3, severity="warning"),
+    ]
+    found = marks_of(made_up_diagnosis(HISTORY, findings))
+    assert [(m.name, m.finding.rule, m.finding.block, m.finding.head) for m in found] == [
+        ("1", "rank_collapse", 1, None), ("1", "rank_collapse", 2, None), ("1.1", "dead_head", 2, 1),
+        ("1.1", "dead_head", 2, 2), ("1.2", "dead_units", 2, None), ("2", "dead_block", 2, None),
+        ("3", "rank_collapse", 3, None),
+    ]
+
+
 def test_units_change_entropies_only() -> None:
     assert scale_of("capacity", "bits") == pytest.approx(1 / math.log(2))
     assert {name for name in QUANTITIES if scale_of(name, "bits") != 1} <= {
@@ -99,6 +113,8 @@ def test_numbers_that_would_overlap_stand_in_rows_above_each_other() -> None:
     assert rows == 5
     assert len({note["yshift"] for note in notes}) == 5
     assert upright([mark("1", first=0), mark("2", first=500)], (0.0, 1000.0))[2] == 1
+    lines, notes, _ = upright([mark("1", block=b, first=first) for b, first in ((1, 300), (2, 100))], (0.0, 1000.0))
+    assert ([line["x0"] for line in lines], [note["text"] for note in notes]) == ([100], ["1"])
     lines, notes, rows = upright([mark(str(k), first=k) for k in range(30)], (0.0, 1000.0))
     assert (len(lines), len(notes), rows) == (30, MOST_ROWS, MOST_ROWS)
 
@@ -230,7 +246,9 @@ def test_a_series_has_a_line_for_each_layer_with_the_marked_one_in_orange_on_top
 
 def test_a_wide_range_is_drawn_on_a_logarithmic_axis_and_equal_values_are_not_magnified() -> None:
     wide = with_fault(HISTORY, {"contribution": 1e-6}, block=3, step=200)
-    assert series_figure(wide, "contribution").layout.yaxis.type == "log"
+    made = series_figure(wide, "contribution")
+    assert made.layout.yaxis.type == "log"
+    assert made.layout.yaxis.tickfont.size < series_figure(HISTORY, "contribution").layout.yaxis.tickfont.size
     flat = HISTORY
     for block in range(1, 5):
         flat = with_fault(flat, {"carry": 0.5}, block=block, step=0)

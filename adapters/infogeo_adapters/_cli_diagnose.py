@@ -132,7 +132,7 @@ def diagnose(
         first, *rest = (h if k == "model" else _cut(h, until) for h, k in zip((first, *rest), kinds, strict=True))
     if rest:
         compared = compare_runs(first, rest[0], thresholds=lines, rules=rules)
-        return _tell_comparison(compared, (first, rest[0]), units=units, out=out, as_json=as_json, say=say)
+        return _tell_comparison(compared, units=units, out=out, as_json=as_json, say=say)
     diagnosis = look(first, thresholds=lines, rules=rules)
     page = None
     if out is not None:
@@ -247,20 +247,21 @@ def _history(name: str, kind: str, text: str | None, options: Mapping[str, Any],
             said = f" ({visible('; '.join(read.notes))})" if read.notes else ""
             raise FormatError(f"{name} holds no record yet{said}; look again when the run has gone on")
         return read
-    from infogeo_adapters.training.checkpoints import measure_checkpoint
-    from infogeo_adapters.transformers.loading import load_model
+    from infogeo_adapters.training.checkpoints import measure_opened, step_of
+    from infogeo_adapters.transformers.loading import open_model
 
     say(f"loading the model {name}")
-    model = load_model(
+    net, tokenizer, source = open_model(
         name, tokenizer=options["tokenizer"], allow_pickle=options["allow_pickle"], dtype=options["dtype"],
-        device=options["device"],
+        device=options["device"], finite=False,
     )
     say("measuring it")
-    found = re.search(r"checkpoint-(\d+)$", Path(name).name)
-    history = measure_checkpoint(
-        model, probe=text, step=int(found[1]) if found else None, texts=options["texts"], tokens=options["tokens"]
+    folder = Path(name).name
+    history = measure_opened(
+        net, source, probe=text, tokenizer=tokenizer, step=step_of(folder) or 0, texts=options["texts"],
+        tokens=options["tokens"],
     )
-    return dataclasses.replace(history, name=Path(name).name or name)
+    return dataclasses.replace(history, name=folder or name)
 
 
 def _cut(history: TrainingHistory, until: int) -> TrainingHistory:
@@ -275,10 +276,10 @@ def _cut(history: TrainingHistory, until: int) -> TrainingHistory:
 
 
 def _tell_comparison(
-    compared: RunComparison, histories: tuple[TrainingHistory, TrainingHistory], *, units: Units, out: str | None,
-    as_json: bool, say: Any,
+    compared: RunComparison, *, units: Units, out: str | None, as_json: bool, say: Any
 ) -> int:
     from infogeo_adapters.plots.style import visible
+    from infogeo_adapters.training._page_prose import note_of
 
     page = None
     if out is not None:
@@ -292,8 +293,8 @@ def _tell_comparison(
         print_comparison(compared, units)
     for note in compared.notes:
         tell(visible(note))
-    for name, history in zip(compared.names, histories, strict=True):
-        for note in history.notes:
-            tell(f"note of the monitor of {visible(name)}: {visible(note)}")
+    for name, diagnosis in zip(compared.names, compared.diagnoses, strict=True):
+        for note in diagnosis.notes:
+            tell(f"{note_of(diagnosis).lower()} of {visible(name)}: {visible(note)}")
     tell(visible(compared.summary()))
     return compared.exit_code

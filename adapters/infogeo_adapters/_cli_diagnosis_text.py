@@ -17,33 +17,35 @@ from infogeo_adapters._cli_output import print_aligned, tell
 
 if TYPE_CHECKING:
     from infogeo._diagnosis_comparison import RunComparison
-    from infogeo._diagnosis_result import Diagnosis
-    from infogeo_adapters.plots._training_parts import Mark, Units
+    from infogeo._diagnosis_result import Diagnosis, Finding
+    from infogeo_adapters.plots._training_parts import Entry, Mark, Units
 
 WIDTH = 110
 """Columns of a terminal that sentences and tables keep to."""
 MOST_NAMED = 3
 """Findings of a layer whose numbers stand in the table."""
+MOST_TOLD = 2
+"""Findings of one rule whose evidence is printed in words; of more, that of the first, and the values of the others."""
 MOST_DIFFERENT = 24
 """Rows of the table of a comparison that are printed."""
 
 
 def print_diagnosis(diagnosis: Diagnosis, units: Units) -> None:
     """The table of layers, and the findings in words."""
-    from infogeo_adapters.plots._training_parts import marks_of
+    from infogeo_adapters.plots._training_parts import entries_of
+    from infogeo_adapters.training._page_prose import nothing
     from infogeo_adapters.training._page_sections import told_before
 
-    marks = marks_of(diagnosis)
-    _print_layers(diagnosis, marks, units)
-    if not marks:
-        click.echo(f"Nothing was found by the {len(diagnosis.checked)} rules that were checked.")
-    before = told_before([mark for mark in marks if "." not in mark.name])
-    _print_findings(marks, before, single=len(diagnosis.steps) < 2)
+    entries = entries_of(diagnosis.findings)
+    _print_layers(diagnosis, [mark for entry in entries for mark in entry.marks], units)
+    if not entries:
+        click.echo(nothing(len(diagnosis.checked)))
+    _print_findings(entries, told_before(entries), single=len(diagnosis.steps) < 2)
 
 
 def _print_layers(diagnosis: Diagnosis, marks: Sequence[Mark], units: Units) -> None:
     from infogeo_adapters.plots._training_parts import scale_of
-    from infogeo_adapters.training._page_prose import SHORT
+    from infogeo_adapters.training._page_prose import SHORT, layers_of
     from infogeo_adapters.training._page_sections import marked_quantities, number
 
     columns, rows = diagnosis.layers()
@@ -52,48 +54,66 @@ def _print_layers(diagnosis: Diagnosis, marks: Sequence[Mark], units: Units) -> 
         return
     body = []
     for row in rows:
-        about = marked_quantities(marks, row[0])
+        about = marked_quantities(marks, row[0], diagnosis.layer_step or 0)
         cells = [
             number(None if value is None else value * scale_of(name, units)) + ("*" if name in about else "")
             for name, value in zip(names, row[1:-1], strict=True)
         ]
-        here = [mark.name for mark in marks if mark.finding.block == row[0]]
+        here = list(dict.fromkeys(mark.name for mark in marks if mark.finding.block == row[0]))
         called = ",".join(here[:MOST_NAMED]) + (",…" if len(here) > MOST_NAMED else "")
         body.append([str(row[0]), *cells, called])
     if not any(row[-1] for row in body):
         body, last = [row[:-1] for row in body], []
     else:
         last = ["found"]
+    if diagnosis.layer_step not in (None, diagnosis.steps[-1]):
+        click.echo(layers_of(diagnosis))
     print_aligned(["layer", *(SHORT.get(name, name) for name in names), *last], body)
     click.echo()
 
 
-def _print_findings(marks: Sequence[Mark], before: Mapping[str, str], *, single: bool) -> None:
-    """Findings in words; meaning and advice once for findings that share them, and not for what follows from others."""
-    from infogeo_adapters.plots.style import capital, visible
-    from infogeo_adapters.training._page_sections import where_of
+def _print_findings(entries: Sequence[Entry], before: Mapping[str, str], *, single: bool) -> None:
+    """Findings in words; meaning and advice once for those that share them, and not for what follows from others."""
+    from infogeo_adapters.plots.style import visible
+    from infogeo_adapters.training._page_sections import evidence_of, where_of
 
-    for mark in marks:
-        finding, follows = mark.finding, "." in mark.name
+    for entry in entries:
+        finding, follows = entry.findings[0], "." in entry.name
         kind = "follows" if follows else finding.severity
-        click.echo(f"{mark.name}  {kind}: {visible(finding.title)} ({where_of(finding, single=single)})")
-        said = [capital(visible(finding.evidence))]
-        if mark.name in before:
-            said.append(f"Try first: as for {before[mark.name]}.")
+        title = f"{entry.name}  {kind}: {visible(finding.title)} ({where_of(entry.findings, single=single)})"
+        click.echo(textwrap.fill(title, WIDTH, subsequent_indent="   "))
+        said = list(evidence_of(entry.findings, single=single))
+        if len(said) > MOST_TOLD:
+            said[1:] = [_in_numbers(entry.findings[1:])]
+        if entry.name in before:
+            said.append(f"Try first: as for {before[entry.name]}.")
         elif not follows:
             said += [visible(finding.explanation), f"Try first: {visible(finding.advice)}" if finding.advice else ""]
         for sentence in filter(None, said):
             click.echo(textwrap.fill(sentence, WIDTH, initial_indent="   ", subsequent_indent="   "))
         click.echo()
+        _print_findings(entry.related, {}, single=single)
+
+
+def _in_numbers(findings: Sequence[Finding]) -> str:
+    """Findings of which the sentences are left out, by place and value."""
+    from infogeo_adapters.training._page_sections import number
+
+    told: dict[str, list[str]] = {}
+    for finding in findings:
+        told.setdefault(finding.quantity, []).append(f"{number(finding.value)} ({finding.place})")
+    values = "; ".join(f"{name.replace('_', ' ')} {', '.join(places)}" for name, places in told.items())
+    return f"And {len(findings)} more like it: {values}."
 
 
 def tell_rest(diagnosis: Diagnosis) -> None:
     """What happened to the monitor, what was not checked, and the summary."""
     from infogeo_adapters.plots.style import visible
+    from infogeo_adapters.training._page_prose import note_of
     from infogeo_adapters.training._page_sections import without_advice
 
     for note in diagnosis.notes:
-        tell(f"note of the monitor: {visible(note)}")
+        tell(f"{note_of(diagnosis).lower()}: {visible(note)}")
     reasons: dict[str, list[str]] = {}
     for name, why in diagnosis.not_checked.items():
         reasons.setdefault(without_advice(why), []).append(name)
@@ -104,10 +124,10 @@ def tell_rest(diagnosis: Diagnosis) -> None:
 
 def print_comparison(compared: RunComparison, units: Units) -> None:
     """Where the two differ most, and findings of one and of both."""
-    from infogeo_adapters.plots._training_parts import Mark, scale_of
+    from infogeo_adapters.plots._training_parts import scale_of
     from infogeo_adapters.plots.style import visible
     from infogeo_adapters.training._page_sections import number, told_before
-    from infogeo_adapters.training.comparison_page import widest_differences
+    from infogeo_adapters.training.comparison_page import numbered, widest_differences
 
     body = []
     for name, layer, head, a, b, difference, ratio in widest_differences(compared, MOST_DIFFERENT):
@@ -119,20 +139,17 @@ def print_comparison(compared: RunComparison, units: Units) -> None:
     if body:
         print_aligned(["quantity", "layer", "head", "first", "second", "difference", "ratio"], body)
         click.echo()
-    numbers = itertools.count(1)
-    parts = [
-        ([Mark(str(next(numbers)), finding) for finding in found], heading) for found, heading in (
-            (compared.only_first, f"Only in the first, {visible(compared.names[0])}:"),
-            (compared.only_second, f"Only in the second, {visible(compared.names[1])}:"),
-            (compared.both, "In both, as in the second:"),
-        )
-    ]
-    before = told_before([mark for marks, _ in parts for mark in marks])
-    for marks, heading in parts:
-        if marks:
+    headings = (
+        f"Only in the first, {visible(compared.names[0])}:", f"Only in the second, {visible(compared.names[1])}:",
+        "In both, as in the second:",
+    )
+    parts = numbered((compared.only_first, compared.only_second, compared.both))
+    before = told_before([entry for entries in parts for entry in entries])
+    for entries, heading in zip(parts, headings, strict=True):
+        if entries:
             click.echo(heading)
-            _print_findings(marks, before, single=False)
-    if not any(marks for marks, _ in parts):
+            _print_findings(entries, before, single=False)
+    if not any(parts):
         click.echo("Nothing was found in either of the two.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,13 +35,39 @@ class Mark:
     finding: Finding
 
 
-def marks_of(diagnosis: Diagnosis) -> tuple[Mark, ...]:
-    """All findings of a diagnosis, numbered, each followed by those that follow from it."""
+@dataclass(frozen=True)
+class Entry:
+    """What is told at once: a finding, or several of one rule that differ in nothing but place, steps and evidence."""
+
+    name: str
+    findings: tuple[Finding, ...]
+    related: tuple[Entry, ...] = ()
+    """What follows from any of them."""
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """All of its findings with its number, and after them those that follow."""
+        own = tuple(Mark(self.name, finding) for finding in self.findings)
+        return (*own, *(mark for entry in self.related for mark in entry.marks))
+
+
+def entries_of(findings: Iterable[Finding], *, start: int = 1, prefix: str = "") -> tuple[Entry, ...]:
+    """Findings in entries, numbered in the order in which the first of each comes."""
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        key = (finding.rule, "" if prefix else finding.severity, finding.explanation, finding.advice)
+        groups.setdefault(key, []).append(finding)
     made = []
-    for number, finding in enumerate(diagnosis.findings, 1):
-        made.append(Mark(str(number), finding))
-        made += [Mark(f"{number}.{k}", follows) for k, follows in enumerate(finding.related, 1)]
+    for number, members in enumerate(groups.values(), start):
+        name = f"{prefix}{number}"
+        follows = entries_of((f for member in members for f in member.related), prefix=f"{name}.")
+        made.append(Entry(name, tuple(members), follows))
     return tuple(made)
+
+
+def marks_of(diagnosis: Diagnosis) -> tuple[Mark, ...]:
+    """All findings of a diagnosis with the numbers of their entries, each entry followed by what follows from it."""
+    return tuple(mark for entry in entries_of(diagnosis.findings) for mark in entry.marks)
 
 
 def quantity_name(name: str, units: Units = "nats") -> str:
@@ -95,10 +121,16 @@ def layers_of(name: str, count: int) -> list[int]:
 def upright(
     marks: Sequence[Mark], ends: tuple[float, float], *, pixels: float = 450
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
-    """Lines where findings were first seen, their numbers above in as many rows as are needed, and how many rows."""
-    steps: dict[int, list[str]] = {}
+    """Lines where findings were first seen, their numbers above in as many rows as are needed, and how many rows.
+
+    Findings that share a number have one line, where the first of them was seen.
+    """
+    since: dict[str, int] = {}
     for mark in marks:
-        steps.setdefault(mark.finding.first_step, []).append(mark.name)
+        since[mark.name] = min(mark.finding.first_step, since.get(mark.name, mark.finding.first_step))
+    steps: dict[int, list[str]] = {}
+    for name, step in since.items():
+        steps.setdefault(step, []).append(name)
     reach = max(ends[1] - ends[0], 1e-9)
     shapes, notes = [], []
     filled: list[float] = []

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 WIDE_RANGE = 50.0
 """Largest over smallest value above which an axis is logarithmic."""
+LOG_SMALL = SMALL / 1.25
+"""Of powers of ten, which plotly draws a quarter larger than other numbers of a font."""
 
 
 def series_figure(
@@ -87,7 +89,7 @@ def series_figure(
         margin={"t": 48 + 18 * max(rows, 1), "b": 34, "r": 12, "l": 6}, shapes=shapes, annotations=notes,
         xaxis={**axis, "fixedrange": True, "tickfont": {"size": SMALL}, "title_font": {"size": SMALL}},
         yaxis={"type": "log" if log else "linear", "fixedrange": True, "exponentformat": "power",
-               "tickfont": {"size": SMALL}, **_range(flat, log)},
+               "tickfont": {"size": LOG_SMALL if log else SMALL}, **_range(flat, log)},
     )
 
 
@@ -190,5 +192,5 @@ def compared_figure(
                "tickfont": {"size": SMALL}, "title_font": {"size": SMALL},
                "range": [layers[0] - 0.4, layers[-1] + 0.4]},
         yaxis={"type": "log" if log else "linear", "fixedrange": True, "exponentformat": "power",
-               "tickfont": {"size": SMALL}, **_range(flat, log)},
+               "tickfont": {"size": LOG_SMALL if log else SMALL}, **_range(flat, log)},
     )

@@ -1,6 +1,12 @@
 """The sentences of the page on a diagnosis that do not depend on its numbers."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infogeo._diagnosis_result import Diagnosis
 
 LEAD = (
     "What infogeo measured of this model while it trained, what rules with stated thresholds found wrong in it, and "
@@ -16,21 +22,19 @@ LEAD_OF_TWO = (
 )
 NOTHING_IN_BOTH = "Nothing was found in either of the two."
 MOST = (
-    "Of each quantity the place where the two differ by the largest factor, the largest first. Layer 0 is the "
-    "embedding; quantities of the whole model have no layer."
+    "Of each quantity the place where the two differ by the largest factor, the largest first (of shares with a "
+    "hundredth added to both). Layer 0 is the embedding; quantities of the whole model have no layer."
 )
 SIDE_BY_SIDE = (
     "Each quantity from layer to layer, of heads the mean over the block. The gray broken line is {first}, the blue "
     "one {second}."
 )
-NOTHING = "None of the {n} rules that were checked found anything."
 FOUND = (
     "Each finding has a number, which marks it in orange in the figures that it is about. Faults come first, then what "
     "was seen first; what follows from another finding stands below it."
 )
-LAYERS = "What was measured at the last record (step {step})."
 LAYERS_AS = "Layer 0 is the embedding; of heads there stands the mean over the block."
-LAYERS_MARKED = "Numbers in orange are what a finding is about."
+LAYERS_MARKED = "A number is orange if a finding that was seen up to there is about it."
 LOSS = "A dotted line stands at the step where a finding was first seen."
 PLANE = (
     "Each path is a layer, its number at the end; light dots are early steps, dark ones late. To the right a layer "
@@ -77,7 +81,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "input_information", "target_information", "lens_loss", "lens_entropy", "path_length",
     ),
     "What blocks do": (
-        "rate", "contribution", "carry", "large_carry", "scale_response", "dead_units", "saturated_units", "twin",
+        "rate", "contribution", "carry", "large_carry", "muted_carry", "scale_response", "dead_units",
+        "saturated_units", "twin",
     ),
     "Attention": ("attention_entropy", "attention_logits", "attention_capacity", "head_output"),
     "Gradients and steps": (
@@ -100,3 +105,25 @@ SHORT: Mapping[str, str] = {
     "gradient_norm_block": "grad", "update_ratio": "update",
 }
 """Short names of the columns of the table of layers."""
+
+
+def nothing(checked: int) -> str:
+    """That so many rules found nothing."""
+    if checked < 2:
+        return "The rule that was checked found nothing." if checked else "No rule could be checked."
+    return f"None of the {checked} rules that were checked found anything."
+
+
+def layers_of(diagnosis: Diagnosis) -> str:
+    """Of which record the table of layers is."""
+    if diagnosis.layer_step is None or diagnosis.layer_step == diagnosis.steps[-1]:
+        return f"What was measured at the last record (step {diagnosis.steps[-1]:,})."
+    return (
+        f"What was measured at step {diagnosis.layer_step:,}, the last record with numbers; that of step "
+        f"{diagnosis.steps[-1]:,} has none."
+    )
+
+
+def note_of(diagnosis: Diagnosis) -> str:
+    """What a note is called: of a single state there was no monitor."""
+    return "Note" if len(diagnosis.steps) < 2 else "Note of the monitor"

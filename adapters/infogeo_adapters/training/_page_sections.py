@@ -11,7 +11,7 @@ import numpy as np
 
 from infogeo._diagnosis_result import Diagnosis, Finding
 from infogeo.training import QUANTITIES, TrainingHistory
-from infogeo_adapters.plots._training_parts import Mark, Units, marks_of, quantity_name, scale_of
+from infogeo_adapters.plots._training_parts import Entry, Mark, Units, entries_of, quantity_name, scale_of
 from infogeo_adapters.plots.style import capital, plural, shorten, visible
 from infogeo_adapters.plots.training import loss_figure, training_plane_figure
 from infogeo_adapters.plots.training_maps import MOST_HEADS, attention_map_figure, layer_map_figure
@@ -40,13 +40,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Card:
-    """A finding in words."""
+    """A finding in words, or several of one rule."""
 
     number: str
     severity: str
     title: str
     where: str
-    evidence: str
+    evidence: tuple[str, ...]
+    """What was seen; of several places, a sentence each."""
     explanation: str
     advice: str
     related: tuple[Card, ...] = ()
@@ -73,8 +74,12 @@ class _Told:
 
     diagnosis: Diagnosis
     history: TrainingHistory
-    marks: tuple[Mark, ...]
+    entries: tuple[Entry, ...]
     units: Units
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        return tuple(mark for entry in self.entries for mark in entry.marks)
 
     @property
     def single(self) -> bool:
@@ -91,7 +96,7 @@ def facts(diagnosis: Diagnosis, history: TrainingHistory) -> list[tuple[str, str
     ]
     if many > 1:
         said.append(("Records", f"{many}, steps {history.steps[0]:,} to {history.steps[-1]:,}"))
-    elif many:
+    elif many and (f.every or history.steps[0]):  # of a checkpoint, 0 is what is not known
         said.append(("Step", f"{history.steps[0]:,}"))
     texts, tokens = f.probe_shape
     said.append(("Probe batch", f"{plural(texts, 'text')} of {plural(tokens, 'token')}"))
@@ -100,15 +105,20 @@ def facts(diagnosis: Diagnosis, history: TrainingHistory) -> list[tuple[str, str
 
 def verdict(diagnosis: Diagnosis) -> str:
     """How many faults and warnings there are."""
-    counts = [(sum(f.severity == name for f in diagnosis.findings), name) for name in ("fault", "warning")]
-    return " and ".join(plural(n, name) for n, name in counts if n) or "nothing"
+    said = []
+    for name in ("fault", "warning"):
+        rules = [f.rule for f in diagnosis.findings if f.severity == name]
+        kinds = len(set(rules))
+        if rules:
+            said.append(plural(len(rules), name) + (f" of {plural(kinds, 'kind')}" if kinds < len(rules) else ""))
+    return " and ".join(said) or "nothing"
 
 
 def sections(
     diagnosis: Diagnosis, history: TrainingHistory, files: Sequence[Exported], *, units: Units = "nats"
 ) -> list[PageSection]:
     """All sections in the order of the page; one that has nothing to show is left out."""
-    told = _Told(diagnosis, history, marks_of(diagnosis), units)
+    told = _Told(diagnosis, history, entries_of(diagnosis.findings), units)
     made = [
         _findings(told), _layers(told), _loss(told), _plane(told), _capacity(told), _attention(told), _series(told),
         _not_checked(told), _provenance(told, files),
@@ -116,35 +126,81 @@ def sections(
     return [section for section in made if section is not None]
 
 
-def where_of(finding: Finding, *, single: bool = False) -> str:
-    """Place and steps of a finding, in words."""
-    place = "the whole model" if finding.block is None else finding.place
+def where_of(findings: Sequence[Finding], *, single: bool = False) -> str:
+    """Places and steps of findings that are told at once, in words."""
+    place, first, last = places_of(findings), min(f.first_step for f in findings), max(f.last_step for f in findings)
     if single:
         return place
-    if finding.first_step == finding.last_step:
-        return f"{place}, step {finding.first_step:,}"
-    return f"{place}, from step {finding.first_step:,} to {finding.last_step:,}"
+    return f"{place}, {_steps(first, last)}"
 
 
-def card_of(mark: Mark, related: Sequence[Mark] = (), *, single: bool, before: str | None = None) -> Card:
-    """A finding in words, with what follows from it; ``before`` is a finding that has the same advice."""
-    f = mark.finding
+def places_of(findings: Sequence[Finding]) -> str:
+    """Where findings are, each place once: the whole model, the embedding, blocks, heads of blocks.
+
+    Blocks and heads in a row are told by the first and the last.
+    """
+    whole = {f.block for f in findings if f.head is None}
+    said = ["the whole model"] * (None in whole) + ["embedding"] * (0 in whole)
+    said += _numbered("block", [block for block in whole if block])
+    heads: dict[int, list[int]] = {}
+    for finding in findings:
+        if finding.head is not None and finding.block:
+            heads.setdefault(finding.block, []).append(finding.head)
+    said += [f"block {block}, {_numbered('head', heads[block])[0]}" for block in sorted(heads)]
+    return "; ".join(said)
+
+
+def _numbered(word: str, numbers: Sequence[int]) -> list[str]:
+    """Numbers in words, three and more in a row by their ends; empty if there are none."""
+    runs: list[list[int]] = []
+    for n in sorted(set(numbers)):
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    said = [part for run in runs for part in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))]
+    if not said:
+        return []
+    listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
+    return [f"{word}{'' if len(set(numbers)) == 1 else 's'} {listed}"]
+
+
+def evidence_of(findings: Sequence[Finding], *, single: bool = False) -> tuple[str, ...]:
+    """What was seen of each finding, with its steps where these are not those of all."""
+    same = single or len({(f.first_step, f.last_step) for f in findings}) == 1
+
+    def since(finding: Finding) -> str:
+        if finding.evidence.endswith(f"not seen after step {finding.last_step}."):
+            return f" First seen at step {finding.first_step:,}."
+        return f" Seen {_steps(finding.first_step, finding.last_step)}."
+
+    return tuple(capital(visible(f.evidence)) + ("" if same else since(f)) for f in findings)
+
+
+def _steps(first: int, last: int) -> str:
+    return f"at step {first:,}" if first == last else f"from step {first:,} to {last:,}"
+
+
+def card_of(entry: Entry, *, single: bool, before: str | None = None) -> Card:
+    """Findings in words, with what follows from them; ``before`` is an entry that has the same advice."""
+    f = entry.findings[0]
     meaning, advice = (f.explanation, f.advice) if before is None else ("", prose.AS_BEFORE.format(name=before))
     return Card(
-        mark.name, f.severity, visible(f.title), where_of(f, single=single), capital(visible(f.evidence)),
-        visible(meaning), visible(advice), tuple(card_of(m, single=single) for m in related),
+        entry.name, f.severity, visible(f.title), where_of(entry.findings, single=single),
+        evidence_of(entry.findings, single=single), visible(meaning), visible(advice),
+        tuple(card_of(follows, single=single) for follows in entry.related),
     )
 
 
-def told_before(marks: Sequence[Mark]) -> dict[str, str]:
-    """By the name of a mark that of the first one before it with the same meaning and advice, where there is one."""
+def told_before(entries: Sequence[Entry]) -> dict[str, str]:
+    """By the name of an entry that of the first one before it with the same meaning and advice, where there is one."""
     first: dict[tuple[str, str, str], str] = {}
     found = {}
-    for mark in marks:
-        f = mark.finding
-        name = first.setdefault((f.rule, f.explanation, f.advice), mark.name)
-        if name != mark.name and f.advice:
-            found[mark.name] = name
+    for entry in entries:
+        f = entry.findings[0]
+        name = first.setdefault((f.rule, f.explanation, f.advice), entry.name)
+        if name != entry.name and f.advice:
+            found[entry.name] = name
     return found
 
 
@@ -156,15 +212,9 @@ def _joined(*sentences: str) -> str:
 def _findings(told: _Told) -> PageSection:
     diagnosis = told.diagnosis
     if diagnosis.healthy:
-        text = prose.NOTHING.format(n=len(diagnosis.checked))
-        return PageSection("findings", "What was found", paragraphs=(text,))
-    top = [mark for mark in told.marks if "." not in mark.name]
-    before = told_before(top)
-    cards = [
-        card_of(mark, [m for m in told.marks if m.name.startswith(f"{mark.name}.")], single=told.single,
-                before=before.get(mark.name))
-        for mark in top
-    ]
+        return PageSection("findings", "What was found", paragraphs=(prose.nothing(len(diagnosis.checked)),))
+    before = told_before(told.entries)
+    cards = [card_of(entry, single=told.single, before=before.get(entry.name)) for entry in told.entries]
     return PageSection("findings", "What was found", paragraphs=(prose.FOUND,), cards=tuple(cards))
 
 
@@ -173,7 +223,7 @@ def _layers(told: _Told) -> PageSection | None:
     names = columns[1:-1]
     if not names:
         return None
-    badges = [[mark.name for mark in told.marks if mark.finding.block == row[0]] for row in rows]
+    badges = [list(dict.fromkeys(m.name for m in told.marks if m.finding.block == row[0])) for row in rows]
     heads: list[Mapping[str, Any]] = [{"name": "layer", "number": True}]
     if any(badges):
         heads.append({"name": "findings", "number": False})
@@ -183,7 +233,7 @@ def _layers(told: _Told) -> PageSection | None:
     ]
     body: list[list[Any]] = []
     for row, names_of_findings in zip(rows, badges, strict=True):
-        about = marked_quantities(told.marks, row[0])
+        about = marked_quantities(told.marks, row[0], told.diagnosis.layer_step or 0)
         cells = [
             {"number": number(None if v is None else v * scale_of(name, told.units)),
              "marked": "yes" if name in about else ""}
@@ -191,9 +241,8 @@ def _layers(told: _Told) -> PageSection | None:
         ]
         found: list[Any] = [{"badges": names_of_findings}] if any(badges) else []
         body.append([str(row[0]), *found, *cells])
-    steps = told.history.steps
     text = _joined(
-        "" if told.single else prose.LAYERS.format(step=f"{steps[-1]:,}"), prose.LAYERS_AS,
+        "" if told.single else prose.layers_of(told.diagnosis), prose.LAYERS_AS,
         prose.LAYERS_MARKED if any(badges) else "",
     )
     return PageSection("layers", "Layer by layer", paragraphs=(text,), tables=(Table("", heads, body, kind="layers"),))
@@ -204,9 +253,9 @@ def _column(name: str, units: Units) -> str:
     return quantity_name(name, units) if QUANTITIES[name].unit == "nats" else name.replace("_", " ")
 
 
-def marked_quantities(marks: Sequence[Mark], layer: int) -> set[str]:
-    """Quantities that findings at a layer are about."""
-    return {mark.finding.quantity for mark in marks if mark.finding.block == layer}
+def marked_quantities(marks: Sequence[Mark], layer: int, step: int) -> set[str]:
+    """Quantities of a layer that findings are about which are still there at a step."""
+    return {m.finding.quantity for m in marks if m.finding.block == layer and m.finding.last_step >= step}
 
 
 def number(value: float | None) -> str:

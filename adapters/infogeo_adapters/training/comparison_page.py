@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from infogeo._diagnosis_result import Finding
 from infogeo.errors import ArgumentError
 from infogeo.training import QUANTITIES
 from infogeo_adapters._require import require
-from infogeo_adapters.plots._training_parts import Mark, Units, quantity_name, scale_of
+from infogeo_adapters.plots._training_parts import Entry, Units, entries_of, quantity_name, scale_of
 from infogeo_adapters.plots.style import capital, shorten, visible
 from infogeo_adapters.plots.training_series import compared_figure
 from infogeo_adapters.report.exports import Exported, export
@@ -128,7 +128,7 @@ def _page(found: RunComparison, files: Sequence[Exported], units: Units) -> str:
         facts.append((which, f"{name}, step {step:,}"))
         facts.append((f"Found in the {which.lower()}", verdict(diagnosis)))
     notes = [visible(note) for note in found.notes] + [
-        f"Note of the monitor of {name}: {visible(note)}"
+        f"{prose.note_of(diagnosis)} of {name}: {visible(note)}"
         for name, diagnosis in zip(names, found.diagnoses, strict=True) for note in diagnosis.notes
     ]
     made = [*_findings(found, names), _most(found, units), _figures(found, names, units)]
@@ -155,16 +155,29 @@ def _findings(found: RunComparison, names: tuple[str, str]) -> list[PageSection]
         ("only-second", f"Found only in {names[1]}", found.only_second),
         ("both", "Found in both, as it is in the second", found.both),
     )
-    numbers = itertools.count(1)
-    marks = [[Mark(str(next(numbers)), finding) for finding in findings] for _, _, findings in parts]
-    before = told_before([mark for part in marks for mark in part])
+    entries = numbered([findings for _, _, findings in parts])
+    before = told_before([entry for part in entries for entry in part])
     made = [
-        PageSection(id_, title, cards=tuple(card_of(m, single=False, before=before.get(m.name)) for m in part))
-        for (id_, title, _), part in zip(parts, marks, strict=True) if part
+        PageSection(id_, title, cards=tuple(card_of(e, single=False, before=before.get(e.name)) for e in part))
+        for (id_, title, _), part in zip(parts, entries, strict=True) if part
     ]
     if not made:
         text = prose.NOTHING_IN_BOTH
         made.append(PageSection("findings", "What was found", paragraphs=(text,)))
+    return made
+
+
+def numbered(parts: Sequence[Sequence[Finding]]) -> list[tuple[Entry, ...]]:
+    """The entries of each part, numbered through; what follows from a finding of another part stands on its own."""
+    made: list[tuple[Entry, ...]] = []
+    for findings in parts:
+        here = {id(finding) for finding in findings}
+        below = {id(follows) for finding in findings for follows in finding.related if id(follows) in here}
+        top = [
+            dataclasses.replace(finding, related=tuple(f for f in finding.related if id(f) in here))
+            for finding in findings if id(finding) not in below
+        ]
+        made.append(entries_of(top, start=1 + sum(map(len, made))))
     return made
 
 
@@ -195,11 +208,12 @@ def widest_differences(found: RunComparison, most: int) -> list[tuple[Any, ...]]
 
 
 def _figures(found: RunComparison, names: tuple[str, str], units: Units) -> PageSection | None:
+    zero = [name for name, values in found.first.items() if not values.any() and not found.second[name].any()]
     groups = []
     for title, quantities in prose.ALL_GROUPS.items():
         made = [
             ToldFigure(f"compared-{name.replace('_', '-')}", figure, QUANTITIES[name].meaning) for name in quantities
-            if name in found.first
+            if name in found.first and name not in zero
             and (figure := compared_figure(name, found.first[name], found.second[name], names=names, units=units))
             is not None
         ]
@@ -207,5 +221,7 @@ def _figures(found: RunComparison, names: tuple[str, str], units: Units) -> Page
             groups.append(Group(title, tuple(made)))
     if not groups:
         return None
-    text = prose.SIDE_BY_SIDE.format(first=names[0], second=names[1])
-    return PageSection("quantities", "Layer by layer", paragraphs=(text,), groups=tuple(groups))
+    said = [prose.SIDE_BY_SIDE.format(first=names[0], second=names[1])]
+    if undrawn := [name.replace("_", " ") for name in zero]:
+        said.append(prose.ZERO.format(names=", ".join(undrawn)))
+    return PageSection("quantities", "Layer by layer", paragraphs=tuple(said), groups=tuple(groups))

@@ -163,7 +163,7 @@ def render(diagnosis: Diagnosis, history: TrainingHistory, page_sections: Sequen
     return page_text(
         title=f"{name} · infogeo diagnose", heading=f"Diagnosis of {name}",
         lead=prose.LEAD_OF_ONE if single else prose.LEAD, facts=facts(diagnosis, history),
-        notes=[f"Note of the monitor: {visible(note)}" for note in diagnosis.notes], sections=page_sections,
+        notes=[f"{prose.note_of(diagnosis)}: {visible(note)}" for note in diagnosis.notes], sections=page_sections,
         version=diagnosis.source.versions.get("infogeo", "(not installed)"),
     )
 

@@ -202,6 +202,31 @@ def load_model(
     """
     require("torch", extra="transformers", caller="load_model")
     require("transformers", extra="transformers", caller="load_model")
+    loaded, checked, source = open_model(
+        model, tokenizer=tokenizer, dtype=dtype, device=device, allow_pickle=allow_pickle, revision=revision
+    )
+    stack = find_stack(loaded)
+    kind: Kind = "encoder-decoder" if stack.encoder_decoder else "decoder" if stack.causal else "encoder"
+    return LanguageModel(
+        model=loaded, tokenizer=checked, name=str(source.model), kind=kind, source=source,
+        _hashed={_fingerprint(loaded): source.content_hash},
+    )
+
+
+def open_model(
+    model: str | Path | PreTrainedModel | None = None,
+    *,
+    tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    allow_pickle: bool = False,
+    revision: str | None = None,
+    finite: bool = True,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Source]:
+    """The model, its tokenizer and its source as in :func:`load_model`, before the stack of blocks is looked for.
+
+    With ``finite=False`` weights with NaN or infinity are not refused: a diagnosis is to say where they are.
+    """
     if isinstance(model, LanguageModel):
         raise ArgumentError("model: this one is loaded already; use it as it is")
     if model is None or isinstance(model, str | Path):
@@ -222,7 +247,8 @@ def load_model(
         check_format(loaded.config, loaded.dtype, name)
         hashed, options = _hash_state(model), {}
     check_sparse(loaded, name)
-    check_finite(loaded, name)
+    if finite:
+        check_finite(loaded, name)
     method = getattr(loaded, "quantization_method", None)
     if method is not None:
         options["quantization"] = str(getattr(method, "value", method))
@@ -235,11 +261,7 @@ def load_model(
         model=name, content_hash=hashed, architecture=type(loaded).__name__,
         dtype=_name_of(loaded.dtype), options=options,
     )
-    stack = find_stack(loaded)
-    kind: Kind = "encoder-decoder" if stack.encoder_decoder else "decoder" if stack.causal else "encoder"
-    return LanguageModel(
-        model=loaded, tokenizer=checked, name=name, kind=kind, source=source, _hashed={_fingerprint(loaded): hashed}
-    )
+    return loaded, checked, source
 
 
 def _from_folder(folder: Path, *, dtype: torch.dtype, allow_pickle: bool) -> tuple[PreTrainedModel, str, int]:

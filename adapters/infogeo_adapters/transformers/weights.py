@@ -160,6 +160,21 @@ def check_finite(model: PreTrainedModel, name: str) -> None:
     """
     import torch
 
+    for key, held, bad in broken_tensors(model):
+        what = "NaN" if bool(torch.isnan(held).any()) else "infinity"
+        narrow = held.dtype == torch.float16
+        remedy = "try dtype='float32', or copy" if narrow else "copy"
+        raise ModelError(
+            f"the weights of {name} hold {what} in {key!r}{_block_of(model, key)}: {bad} of {held.numel()} "
+            f"numbers, in {str(held.dtype).removeprefix('torch.')}; {remedy} or download them again, or go back to "
+            "a checkpoint from before the training went wrong"
+        )
+
+
+def broken_tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, int]]:
+    """Parameters and buffers with NaN or infinity, by name, and how many of their numbers are so."""
+    import torch
+
     seen: set[int] = set()
     buffers = dict(model.named_buffers())
     for key, tensor in plain_tensors({**dict(model.named_parameters()), **buffers}):
@@ -173,14 +188,7 @@ def check_finite(model: PreTrainedModel, name: str) -> None:
         # a mask of attention may hold infinity
         bad = int((torch.isnan(held) if key in buffers else ~torch.isfinite(held)).sum())
         if bad:
-            what = "NaN" if bool(torch.isnan(held).any()) else "infinity"
-            narrow = held.dtype == torch.float16
-            remedy = "try dtype='float32', or copy" if narrow else "copy"
-            raise ModelError(
-                f"the weights of {name} hold {what} in {key!r}{_block_of(model, key)}: {bad} of {held.numel()} "
-                f"numbers, in {str(held.dtype).removeprefix('torch.')}; {remedy} or download them again, or go back to "
-                "a checkpoint from before the training went wrong"
-            )
+            yield key, held, bad
 
 
 def _block_of(model: PreTrainedModel, key: str) -> str:
