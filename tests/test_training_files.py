@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -258,3 +260,70 @@ def test_the_reader_takes_any_number_of_resumptions(tmp_path):
     content = parse_history((tmp_path / FILE).read_bytes(), "file")
     assert sorted(content.records) == [0]
     assert content.notes == ["resumed at step 20", "resumed at step 10", "resumed at step 0"]
+
+
+# What goes wrong with the file while it is written
+
+
+def test_half_a_line_is_taken_back_when_the_disk_is_full(tmp_path, monkeypatch):
+    real, calls = os.write, []
+
+    def fills_up(descriptor, data):
+        calls.append(len(data))
+        if len(calls) == 1:
+            return real(descriptor, data[:40])
+        raise OSError(28, "No space left on device")
+
+    writer = HistoryWriter(tmp_path, make_facts())
+    writer.record(make_record(0), {})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fills_up)
+        with pytest.raises(OutputError, match="No space left on device"):
+            writer.record(make_record(10), {})
+    assert len(calls) == 2
+    writer.note("there is space again", {})
+    writer.close()
+    history = read_history(tmp_path)
+    assert (history.steps, history.notes) == ((0,), ("there is space again",))
+
+
+def test_a_whole_line_stays_when_an_interrupt_comes_right_after_it(tmp_path, monkeypatch):
+    real = os.write
+
+    def interrupted(descriptor, data):
+        real(descriptor, data)
+        raise KeyboardInterrupt
+
+    writer = HistoryWriter(tmp_path, make_facts())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.record(make_record(0), {})
+    writer.record(make_record(10), {})
+    writer.close()
+    assert read_history(tmp_path).steps == (0, 10)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not delete files that are open")
+def test_a_file_that_is_deleted_while_it_is_written_is_an_error(tmp_path):
+    writer = HistoryWriter(tmp_path / "run", make_facts())
+    writer.record(make_record(0), {})
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(OutputError, match="it was deleted since this run opened it"):
+        writer.record(make_record(10), {})
+    writer.close()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_goes_on_with_another_interval_says_so(tmp_path):
+    write(tmp_path)
+    for every, wanted in (
+        (10, ["resumed at step 20"]),
+        (5, ["resumed at step 20"] * 2 + ["from step 20 on with a record every 5 steps, which was 10 at first"]),
+    ):
+        writer = HistoryWriter(tmp_path, make_facts(every=every), step=20)
+        writer.close()
+        assert writer.content.notes == wanted
+        history = read_history(tmp_path)
+        assert history.notes == tuple(wanted)
+        assert history.facts.every == 10

@@ -1017,10 +1017,14 @@ def test_the_other_processes_of_a_trainer_do_nothing(tmp_path):
     monitor = of_trainer(tmp_path / "run")
     trainer = trainer_for(tmp_path, make_model(), monitor, max_steps=1)
     trainer.state.is_world_process_zero = False
-    monitor.on_train_begin(trainer.args, trainer.state, trainer.control, model=trainer.model, optimizer=None)
+    monitor.on_train_begin(
+        trainer.args, trainer.state, trainer.control, model=trainer.model, optimizer=adam(trainer.model)
+    )
     monitor.on_step_end(trainer.args, trainer.state, trainer.control)
     monitor.on_train_end(trainer.args, trainer.state, trainer.control)
     assert not (tmp_path / "run").exists()
+    assert monitor.history().steps == ()
+    assert hooks_of(trainer.model) == 0
 
 
 def test_what_accelerate_wraps_is_unwrapped():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from infogeo._checks import FloatArray
 from infogeo_adapters.training._live_tokens import ids_of, targets_of
+from infogeo_adapters.training._measure_pass import without_padding
 from infogeo_adapters.training._measure_structure import logits_of
 from infogeo_adapters.training.probe import IGNORED, Objective
 from infogeo_adapters.transformers.locks import lock_of
@@ -43,21 +44,44 @@ def live_batch(args: tuple[Any, ...], kwargs: dict[str, Any], device: str) -> Li
 
 
 def broken_forward(net: torch.nn.Module, batch: LiveBatch) -> str:
-    """The first module without modules inside whose output is not finite on a batch."""
+    """The first module without modules inside whose output is not finite on a batch.
+
+    At tokens that are no padding, if there is such a module: often nobody reads what is computed of padding.
+    """
     import torch
 
     found: list[str] = []
+    anywhere: list[str] = []
+    real = _real(batch)
 
     def look(name: str) -> Any:
         def hook(module: Any, args: Any, output: Any) -> None:
-            if not found and _broken(output):
+            if found or not _broken(output):
+                return
+            anywhere.append(name)
+            if real is None or _broken(_without_padding(output, real)):
                 found.append(name)
 
         return of_this_thread(hook)
 
     with torch.no_grad(), _again(net, batch) as run:
         run(lambda name, module: module.register_forward_hook(look(name)))
-    return found[0] if found else LOSS
+    return (found or anywhere or [LOSS])[0]
+
+
+def _real(batch: LiveBatch) -> torch.Tensor | None:
+    """(texts, tokens) which are no padding, if the call tells."""
+    import torch
+
+    ids, mask = ids_of(batch.args, batch.kwargs), batch.kwargs.get("attention_mask")
+    return mask.bool() if ids is not None and isinstance(mask, torch.Tensor) and mask.shape == ids.shape else None
+
+
+def _without_padding(values: Any, real: torch.Tensor) -> list[Any]:
+    import torch
+
+    several = values if isinstance(values, tuple | list) else (values,)
+    return [without_padding(one, real) if isinstance(one, torch.Tensor) else one for one in several]
 
 
 def broken_backward(net: torch.nn.Module, batch: LiveBatch, objective: Objective) -> str | None:

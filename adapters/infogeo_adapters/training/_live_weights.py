@@ -13,6 +13,9 @@ from infogeo._checks import FloatArray
 if TYPE_CHECKING:
     import torch
 
+PIECE = 1 << 20
+"""Numbers whose change is computed at a time."""
+
 
 @dataclass(frozen=True)
 class Update:
@@ -45,7 +48,17 @@ class WeightWatch:
             np.array(sorted(self._place[id(p)] for p in block.parameters() if id(p) in self._place), dtype=np.int64)
             for block in blocks
         ]
-        self._before: list[torch.Tensor] | None = None
+        self._before: dict[int, torch.Tensor] | None = None
+
+    def exchanged(self, net: torch.nn.Module) -> str | None:
+        """What became of the first parameter of the model that is not the tensor it was at first; None if all are."""
+        now = {name: p for name, p in net.named_parameters() if p.is_floating_point()}
+        known = dict(zip(self.names, self.parameters, strict=True))
+        for name in {**known, **now}:
+            if now.get(name) is not known.get(name):
+                what = "is gone" if name not in now else "is new" if name not in known else "is another tensor now"
+                return f"its parameter {name} {what}"
+        return None
 
     def places(self, optimizer: torch.optim.Optimizer) -> list[int]:
         """Numbers of the parameters that an optimizer holds."""
@@ -69,32 +82,57 @@ class WeightWatch:
         """(L) norms of the weights of blocks."""
         return self.by_block(_norms(self.parameters))
 
-    def keep(self) -> None:
-        """Copy the weights, to see afterwards what a step does."""
-        self._before = [p.detach().clone() for p in self.parameters]
+    def keep(self, places: Iterable[int]) -> None:
+        """Copy these parameters, those that a step may change, to see afterwards what it does to them."""
+        self._before = {i: self.parameters[i].detach().clone() for i in places}
 
     def drop(self) -> None:
         """Forget the copy."""
         self._before = None
 
     def update(self) -> Update | None:
-        """What became of the weights since they were copied, None if they were not; the copy is given up."""
-        import torch
+        """What became of the weights since they were copied, None if they were not; the copy is given up.
 
+        Parameters that were not copied are as they were.
+        """
         before, self._before = self._before, None
         if before is None:
             return None
-        same = np.array([torch.equal(p.detach(), old) for p, old in zip(self.parameters, before, strict=True)])
-        changes = _norms(
-            p.detach().float() - old.float() for p, old in zip(self.parameters, before, strict=True)
-        )
+        lengths = _norms(before.get(i, p) for i, p in enumerate(self.parameters))
+        same, changes = np.ones(len(self.parameters), dtype=np.bool_), np.zeros(len(self.parameters))
+        for i in sorted(before):
+            same[i], changes[i] = _change(self.parameters[i].detach(), before.pop(i))
         with np.errstate(all="ignore"):
-            ratio = self.by_block(changes) / self.by_block(_norms(before))
+            ratio = self.by_block(changes) / self.by_block(lengths)
         return Update(
             ratio=ratio,
             unmoved=np.array([same[members].mean() if len(members) else np.nan for members in self._members]),
             names=tuple(name for name, still in zip(self.names, same, strict=True) if still),
         )
+
+
+def _change(new: torch.Tensor, old: torch.Tensor) -> tuple[bool, float]:
+    """Whether a tensor is as it was, and the norm of its change, which is NaN if it has another shape.
+
+    The difference is taken of a few rows at a time, so that it needs next to no memory.
+    """
+    import torch
+
+    if old.shape != new.shape or old.device != new.device:
+        return False, float("nan")
+    if torch.equal(old, new):
+        return True, 0.0
+    wide = _wide(new.dtype)
+    parts = [torch.linalg.vector_norm(a.to(wide) - b.to(wide)).double() for a, b in _pieces(new, old)]
+    return False, float(torch.linalg.vector_norm(torch.stack(parts)))
+
+
+def _pieces(new: torch.Tensor, old: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Two tensors of one shape as views of a few rows each."""
+    if new.ndim == 0:
+        return [(new, old)]
+    rows = max(1, PIECE * len(new) // max(new.numel(), 1))
+    return [(new[i : i + rows], old[i : i + rows]) for i in range(0, len(new), rows)]
 
 
 def _norms(tensors: Iterable[torch.Tensor]) -> FloatArray:

@@ -17,6 +17,7 @@ from infogeo.training import TrainingHistory, TrainingRecord
 from infogeo_adapters.training._broken import LOSS, broken_backward, broken_forward, last_broken
 from infogeo_adapters.training._live_weights import WeightWatch
 from infogeo_adapters.training._tensorboard import BoardWriter
+from infogeo_adapters.training._undisturbed import undisturbed
 from infogeo_adapters.training.history_files import Content, HistoryWriter
 from infogeo_adapters.training.live import LiveWatch, Pass
 from infogeo_adapters.training.measuring import ProbeMeter
@@ -32,10 +33,13 @@ logger = logging.getLogger("infogeo")
 EARLY = (1, 2, 5)
 """First steps that are recorded beside every so many, and these times 10, 100, ..."""
 
+WHOLE = "infogeo measures models whose weights are all in one process, as under DistributedDataParallel"
+"""What is said of models that are not."""
 
 DEAF = (
     "no call of the model in training mode was seen, so that losses and targets of live batches are not known: call "
-    "model.train() before training, or tell losses with observe()"
+    "model.train() before training; give what torch.compile returned, if that is what trains; or tell losses with "
+    "observe()"
 )
 """Noted at the end of a run of which the hooks heard no batch."""
 
@@ -98,9 +102,10 @@ class MonitorCore:
             net, settings.probe, tokenizer=settings.tokenizer, texts=settings.texts, tokens=settings.tokens,
             objective=settings.objective,
         )
-        self.meter = ProbeMeter(
-            net, probe, quantities=settings.quantities, blocks=settings.blocks, number_format=settings.number_format
-        )
+        with undisturbed(net):
+            self.meter = ProbeMeter(
+                net, probe, quantities=settings.quantities, blocks=settings.blocks, number_format=settings.number_format
+            )
         self.facts = self.meter.facts(
             run=secrets.token_hex(8), every=settings.every, model=name_of(net),
         )
@@ -130,7 +135,8 @@ class MonitorCore:
 
     def watches(self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> bool:
         """Whether it is these that it was made for."""
-        return bare(model) is self._net and tuple(optimizers) == self._optimizers
+        same = bare(model) is self._net and tuple(optimizers) == self._optimizers
+        return same and self._weights.exchanged(self._net) is None
 
     def begin(self, step: int = 0) -> None:
         """Open the file, set the hooks and record the model as it is before the first step.
@@ -141,7 +147,10 @@ class MonitorCore:
             The file there is damaged, or of another run.
         OutputError
             It cannot be written.
+        ModelError
+            Parts of the model were exchanged since this was made.
         """
+        self._check_model()
         if self._settings.folder is not None:
             self._writer = HistoryWriter(
                 self._settings.folder, self.facts, name=self._settings.run_name, step=step, again=self._wrote
@@ -163,9 +172,11 @@ class MonitorCore:
 
     def finish(self) -> None:
         """Record the model as it is, take the hooks away and close the files."""
-        if not self._aside and self._live is not None:
-            self._last()
-        self._leave()
+        try:
+            if not self._aside and self._live is not None:
+                self._last()
+        finally:
+            self._leave()
 
     def observe(self, loss: float, *, step: int | None = None) -> None:
         """Take a loss that is told."""
@@ -219,10 +230,11 @@ class MonitorCore:
         batch = live.batch
         live.busy = True
         try:
-            name = LOSS if batch is None else broken_forward(self._net, batch)
-            if where == "forward" or name != LOSS:
-                return name, "forward"
-            found = None if batch is None else broken_backward(self._net, batch, self.facts.objective)
+            with undisturbed(self._net):
+                name = LOSS if batch is None else broken_forward(self._net, batch)
+                if where == "forward" or name != LOSS:
+                    return name, "forward"
+                found = None if batch is None else broken_backward(self._net, batch, self.facts.objective)
             return found or last_broken(self._weights.names, live.norms), "backward"
         except Exception as error:  # not each call can be made twice
             self._say(f"step {live.done + 1}: the batch could not be run again ({type(error).__name__}: {error})")
@@ -248,6 +260,15 @@ class MonitorCore:
             losses, live.losses = live.losses, {}
             self._say(None, losses)
 
+    def _check_model(self) -> None:
+        """Raise if parts of the model were exchanged, since a history of two models tells of neither."""
+        change = self._weights.exchanged(self._net)
+        if change is not None:
+            raise ModelError(
+                f"the model is not the one that the monitor was made for: {change}; make another TrainingMonitor for "
+                "it, with a folder of its own"
+            )
+
     def _record(self, step: int, *, broken: tuple[str, Pass] | None = None) -> None:
         self.guard(self._measure)(step, broken)
 
@@ -256,9 +277,11 @@ class MonitorCore:
         if live is None:
             return
         start = time.perf_counter()
+        self._check_model()
         live.busy = True
         try:
-            record = self.meter.record(step)
+            with undisturbed(self._net):
+                record = self.meter.record(step)
         finally:
             live.busy = False
         values, losses = live.values()
@@ -276,6 +299,7 @@ class MonitorCore:
         self._write(record, losses)
 
     def _write(self, record: TrainingRecord, losses: dict[int, float]) -> None:
+        TrainingHistory(facts=self.facts, records=(record,))  # which checks the shapes, or the file could not be read
         if self._writer is not None:
             self._writer.record(record, losses)
         else:
@@ -313,8 +337,8 @@ class MonitorCore:
         logger.warning("%s; training goes on without it", text, exc_info=error)
         try:
             self._say(text, dict(self._live.losses) if self._live is not None else None)
-        except Exception:
-            self.content.notes.append(text)
+        except Exception:  # which the writer may have noted before it failed
+            self.content.notes += [] if text in self.content.notes else [text]
         self._leave(retire=True)
 
     def _leave(self, *, retire: bool = False) -> None:
@@ -347,13 +371,21 @@ def name_of(net: torch.nn.Module) -> str | None:
 
 def check_whole(net: torch.nn.Module) -> None:
     """Raise unless all weights of a model are here, none of them sharded or without numbers."""
+    import sys
+
     import torch
 
     tensor = getattr(torch.distributed, "tensor", None)
     sharded = getattr(tensor, "DTensor", ())
+    fsdp = getattr(sys.modules.get("torch.distributed.fsdp"), "FullyShardedDataParallel", ())
+    for module in net.modules():
+        if fsdp and isinstance(module, fsdp):
+            raise ModelError(
+                f"the model is in FullyShardedDataParallel, each call of which needs all processes; {WHOLE}"
+            )
     for name, parameter in net.named_parameters():
-        if parameter.is_meta or (sharded and isinstance(parameter, sharded)):
+        if parameter.is_meta or (sharded and isinstance(parameter, sharded)) or hasattr(parameter, "ds_id"):
             raise ModelError(
                 f"the parameter {name} is {'on the meta device' if parameter.is_meta else 'sharded over processes'}; "
-                "infogeo measures models whose weights are all in one process"
+                f"{WHOLE}"
             )

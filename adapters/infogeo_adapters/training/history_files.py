@@ -183,7 +183,8 @@ def _record_of(said: Any) -> TrainingRecord:
     return TrainingRecord(
         step=said["step"], values={str(n): np.array(_numbers(v), dtype=np.float64) for n, v in said["values"].items()},
         broken_at=said.get("broken_at"), broken_pass=broken, twins=tuple(map(int, said.get("twins", ()))),
-        unmoved=tuple(map(str, said.get("unmoved", ()))), seconds=float(said.get("seconds", 0.0)),
+        unmoved=tuple(map(str, said.get("unmoved", ()))),
+        broken_weights=tuple(map(str, said.get("broken_weights", ()))), seconds=float(said.get("seconds", 0.0)),
     )
 
 
@@ -251,6 +252,9 @@ class HistoryWriter:
             self.content.rewind(step)
             self.content.notes.append(f"resumed at step {step}")
             self._write({"resumed": step, **({"note": cut[-1]} if cut else {})})
+            before = self.content.facts.every
+            if before and before != facts.every:
+                self.note(f"from step {step} on with a record every {facts.every} steps, which was {before} at first")
         else:
             self.content = Content(facts, name)
             self._open(0)
@@ -288,11 +292,27 @@ class HistoryWriter:
             raise OutputError(f"{str(self.file)!r} is closed")
         line = (json.dumps(to_plain(said), ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
         try:
-            left = memoryview(line)
-            while left:
-                left = left[os.write(self._descriptor, left):]
+            status = os.fstat(self._descriptor)
+            if status.st_nlink:
+                self._append(line, status.st_size)
         except OSError as error:
             raise OutputError(f"cannot write {str(self.file)!r}: {error.strerror or error}") from error
+        if not status.st_nlink:
+            raise OutputError(f"cannot write {str(self.file)!r}: it was deleted since this run opened it")
+
+    def _append(self, line: bytes, start: int) -> None:
+        """Write a line after so many bytes; what there is of it is taken back if that fails."""
+        descriptor = self._descriptor
+        if descriptor is None:
+            return
+        try:
+            left = memoryview(line)
+            while left:
+                left = left[os.write(descriptor, left):]
+        except BaseException:
+            if os.fstat(descriptor).st_size < start + len(line):
+                os.ftruncate(descriptor, start)
+            raise
 
 
 def check_same_run(content: Content, facts: RunFacts, step: int, where: str, *, again: bool = False) -> None:

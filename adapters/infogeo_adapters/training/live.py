@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -42,8 +44,8 @@ class LiveWatch:
     """Hooks on a model and its optimizers, and what they see of each step.
 
     A step is done when every optimizer has stepped; with several of which only some step, when the first of them steps
-    again or the next batch comes. Calls of the model outside of training mode, or without gradients, are none of
-    training.
+    again or the next batch comes. Calls of the model outside of training mode, without gradients, or by another thread
+    than the one that steps, where that one calls it too, are none of training.
 
     Parameters
     ----------
@@ -84,6 +86,8 @@ class LiveWatch:
         self._tokens = TokenStatistics(objective)
         self._handles: list[Any] = []
         self._retired = False
+        self._callers: set[threading.Thread] = set()
+        self._stepper: threading.Thread | None = None
         self._first, self._heard = step, False
         self._told_before: bool | None = None
         self._norms = np.zeros(len(weights.parameters))
@@ -116,11 +120,11 @@ class LiveWatch:
             else:
                 entered(*given)
 
-        handles.append(self._outer.register_forward_pre_hook(_eager(enter), with_kwargs=True))
-        handles.append(self._outer.register_forward_hook(_eager(guard(self._leave)), with_kwargs=True))
+        handles.append(self._outer.register_forward_pre_hook(ModelHook(enter), with_kwargs=True))
+        handles.append(self._outer.register_forward_hook(ModelHook(guard(self._leave)), with_kwargs=True))
         for optimizer in self._optimizers:
-            handles.append(optimizer.register_step_pre_hook(guard(self._before_step)))
-            handles.append(optimizer.register_step_post_hook(guard(self._after_step)))
+            handles.append(optimizer.register_step_pre_hook(_uncompiled(guard(self._before_step))))
+            handles.append(optimizer.register_step_post_hook(_uncompiled(guard(self._after_step))))
         self._witness = self._smallest()
         if self._witness is not None:
             went_back = guard(self._went_back)
@@ -141,18 +145,26 @@ class LiveWatch:
 
     def _smallest(self) -> torch.Tensor | None:
         """The smallest parameter that learns, by which it is told whether a backward pass was made."""
-        held = {i for optimizer in self._optimizers for i in self._weights.places(optimizer)}
-        learning = [p for i in sorted(held) if (p := self._weights.parameters[i]).requires_grad and p.is_leaf]
+        learning = [p for i in self._held() if (p := self._weights.parameters[i]).requires_grad and p.is_leaf]
         return min(learning, key=lambda p: p.numel(), default=None)
+
+    def _held(self) -> list[int]:
+        """Numbers of the parameters that some optimizer holds."""
+        return sorted({i for optimizer in self._optimizers for i in self._weights.places(optimizer)})
 
     def _of_training(self, module: torch.nn.Module) -> bool:
         import torch
 
-        return bare(module).training and torch.is_grad_enabled() and not self.busy
+        if self.busy or not torch.is_grad_enabled() or not bare(module).training:
+            return False
+        stepper = self._stepper
+        mine = stepper is None or stepper is threading.current_thread()
+        return mine or stepper not in self._callers or not stepper.is_alive()
 
     def _enter(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._of_training(module):
             return
+        self._callers.add(threading.current_thread())
         if self._stepped and not self._by_hand and self._stepping is None:
             self.close()
         if self._given_up():
@@ -179,18 +191,18 @@ class LiveWatch:
         """Whether a backward pass was made whose gradients are gone without a step."""
         if not self._backward or self._stepped or self._witness is None or self._by_hand or self._stepping is not None:
             return False
-        places = {i for optimizer in self._optimizers for i in self._weights.places(optimizer)}
-        gradients = (self._weights.parameters[i].grad for i in sorted(places))
+        gradients = (self._weights.parameters[i].grad for i in self._held())
         return not any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._stepper = threading.current_thread()
         if id(optimizer) in self._stepped and not self._by_hand:
             self.close()
         if not self._stepped:
             self._norms = np.zeros(len(self._weights.parameters))
             self._rates, self._measured = [], False
             if self._listener.due(self.done + 1):
-                self._weights.keep()
+                self._weights.keep(self._held())
         self._stepping = self._forwards
         self._rates.append(_rate(optimizer))
         scale = getattr(optimizer, "grad_scale", None)
@@ -308,13 +320,29 @@ def _number(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _eager(hook: Callable[..., None]) -> Callable[..., None]:
-    """The hook, which is nothing to a compiler that traces the model."""
+class ModelHook:
+    """A hook on the model, which is nothing to a compiler that traces it, and nothing on a copy of the model.
 
-    def called(*given: Any) -> None:
+    So that a model can be copied and saved while it is watched, what is put in the place of the hook is a callable of
+    the standard library that does nothing; it can be loaded where there is no infogeo.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self._function = function
+
+    def __call__(self, *given: Any) -> None:
         import torch
 
         if not torch.compiler.is_compiling():
-            hook(*given)
+            self._function(*given)
 
-    return called
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (contextlib.nullcontext(), "__exit__")
+
+
+def _uncompiled(hook: Callable[..., None]) -> Callable[..., None]:
+    """The hook on an optimizer, run as it is where a compiler traces the step."""
+    import torch
+
+    found: Callable[..., None] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+    return found

@@ -103,8 +103,12 @@ class TrainingMonitor(TrainerCallback):
     Notes
     -----
     All errors come before the first step: where the arguments are given, on entering ``with``, or when a Trainer
-    begins. The state of random numbers, gradients, modes and hooks is as before after each record. At steps to be
-    recorded there is a copy of the weights for the length of the step.
+    begins. The state of random numbers, gradients, modes and hooks is as before after each record.
+
+    During a step that is to be recorded there is one copy of the weights that the optimizers hold, in their own number
+    format; it is gone before the model is measured. A record needs most memory for ``fisher_trace`` and
+    ``gradient_snr``, which hold gradients of all blocks and two sums of these in float32, and for ``twin``, which holds
+    the matrices of one name of all blocks twice; ``quantities`` without these three spares it.
 
     The loss of a step is the mean over its batches, of what the model returns as its loss or of what
     :meth:`observe` is told. When a loss or gradient is NaN or infinite, the live batch is run once more before the
@@ -113,9 +117,22 @@ class TrainingMonitor(TrainerCallback):
 
     A model that trains in evaluation mode tells no losses and targets; a note in the history says so.
 
-    Running statistics of batches (``target_entropy``, ``batch_repetition``) begin anew when a run is resumed. Inside a
-    function that is compiled as a whole, hooks see no batches: then tell losses with :meth:`observe`. Of several
-    processes the first one measures.
+    A model that is watched can be copied and saved as a whole; copies are not watched. Where parts of it are exchanged
+    for others (a new head, an adapter), the monitor steps aside, since a history of two models tells of neither: begin
+    another one. While a record is made, no other thread should run the model.
+
+    A run that is resumed may have another ``every``, which a note in the history says, while its facts keep the first
+    one; another probe batch is refused. Running statistics of batches begin anew then: ``target_entropy`` is that of
+    the targets since, ``batch_repetition`` does not know the batches before.
+
+    Compiled models run as they are written while they are measured, so that nothing is compiled for it. Hooks see no
+    batches inside what is compiled, be it the loop, the model in place (``model.compile()``) or what a Trainer makes
+    of it with ``torch_compile=True``. A Trainer tells the losses it logs; else give what ``torch.compile`` returned as
+    the model, or tell losses with :meth:`observe`.
+
+    Of several processes the first one measures and writes, while the others wait at their next exchange of gradients;
+    its losses and batches are those of the first process, its gradients those of all. In the others the history is
+    empty. Models that are sharded over processes (FSDP, ZeRO 3, tensor parallelism) are refused.
 
     Examples
     --------
@@ -226,10 +243,8 @@ class TrainingMonitor(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Find the model's blocks, open the file, and record the model before the first step."""
-        if not state.is_world_process_zero:
-            return
         try:
-            self._begin(args, int(state.global_step), **kwargs)
+            self._begin(args, int(state.global_step), measures=bool(state.is_world_process_zero), **kwargs)
         except InfogeoError:
             raise
         except Exception as error:
@@ -239,7 +254,7 @@ class TrainingMonitor(TrainerCallback):
                 exc_info=error,
             )
 
-    def _begin(self, args: Any, step: int, **kwargs: Any) -> None:
+    def _begin(self, args: Any, step: int, *, measures: bool, **kwargs: Any) -> None:
         model = kwargs.get("model") if self._model is None else self._model
         if model is None:
             raise ArgumentError("model: the Trainer gave none; give TrainingMonitor(model, ...)")
@@ -252,7 +267,8 @@ class TrainingMonitor(TrainerCallback):
                 board=self._board, again=self._by_trainer and self._core is not None and self._core.wrote,
             )
             self._by_trainer = True
-        self._core.begin(step)
+        if measures:
+            self._core.begin(step)
 
     def _of_trainer(self, args: Any, tokenizer: Any) -> Settings:
         """The settings, with what a Trainer knows."""
