@@ -10,6 +10,9 @@ from infogeo._checks import FloatArray
 from infogeo._diagnosis_result import Finding, Rule
 from infogeo._diagnosis_view import Check, NotCheckedError, View, collapsed, mean_over_heads, number
 
+FEW = 3
+"""Fewer heads than this may all be sharp in a healthy block."""
+
 
 def _uniform_attention(view: View, rule: Rule) -> Iterator[Finding]:
     values, limit = view.series("attention_entropy"), view.thresholds.uniform_attention
@@ -35,6 +38,8 @@ def _losses_and_level(view: View) -> tuple[FloatArray, FloatArray, str]:
     entropy = view.series("target_entropy")
     uniform = np.full(len(losses), np.log(view.facts.vocabulary))
     known = np.isfinite(entropy).any()
+    if not known and view.facts.objective not in ("next token", "masked token"):
+        raise NotCheckedError("what is known without looking at other tokens can be told for predicted tokens only")
     return losses, entropy if known else uniform, "of the frequencies of targets" if known else "of guessing"
 
 
@@ -44,10 +49,11 @@ def _attention_entropy_collapse(view: View, rule: Rule) -> Iterator[Finding]:
     for place, streak in view.places(collapsed(view), np.isfinite(values)):
         at, sharp = values[streak.last, place], logits[streak.last, place]
         known = bool(np.isfinite(sharp))
+        few = view.facts.heads[place] < FEW  # as heads that look at the token before do
         more = f", with logits up to {number(sharp)}" if known else "; its logits were not measured"
         yield view.finding(
             rule, streak, block=place + 1, quantity="attention_entropy", value=at,
-            threshold=limits.collapsed_attention, severity="fault" if known else "warning",
+            threshold=limits.collapsed_attention, severity="fault" if known and not few else "warning",
             evidence=f"the heads of block {place + 1} have on average {number(at)} of the highest entropy{more}",
         )
 
@@ -80,18 +86,19 @@ ATTENTION: tuple[tuple[Rule, Check], ...] = (
                "stays in that state does not use it to compare tokens.",
         source="Noci et al., Signal propagation in transformers: theoretical perspectives and the role of rank "
                "collapse, NeurIPS 2022, arXiv:2206.03126, on queries and keys that get no gradient",
-        explanation="Every token gets the plain mean of all tokens in sight: queries and keys do nothing.",
+        explanation="On the probe batch every token gets nearly the plain mean of all tokens in sight: queries and "
+                    "keys do next to nothing.",
         advice="Check that queries and keys of this block are trained, the scale of the logits (one over the root of "
                "the size of a head, once), and that states still differ where they enter.",
     ), _uniform_attention),
     (Rule(
         name="attention_entropy_collapse", title="Attention entropy collapse", needs=("attention_entropy",),
         uses=("attention_logits",),
-        reason="Single sharp heads are normal, a whole block of them with large logits goes with training that "
-               "oscillates or diverges.",
+        reason="Single sharp heads are normal (and make up a block of one or two heads, so that it is a warning "
+               "there); a whole block of them with large logits goes with training that oscillates or diverges.",
         source=ZHAI,
-        explanation="Attention of this block sits on single tokens; it passes next to no gradient to queries and keys, "
-                    "and the smallest change of logits flips it.",
+        explanation="Attention of this block sits on few tokens. So sharp a softmax passes next to no gradient to "
+                    "queries and keys, and is found where training is not stable.",
         advice="Lengthen the warm-up or lower the learning rate; normalize queries and keys, or reparametrize their "
                "weights by the spectral norm. At the very start: scale down the weights of queries and keys.",
     ), _attention_entropy_collapse),

@@ -15,7 +15,6 @@ from infogeo._diagnosis_view import (
     NotCheckedError,
     Streak,
     View,
-    block_of,
     median_over,
     number,
     ratio,
@@ -44,13 +43,15 @@ def _untrained_layer(view: View, rule: Rule) -> Iterator[Finding]:
     shares = ratio(moved, _median_of_others(moved))
     slow = dict(view.places(shares < limits.untrained_ratio, np.isfinite(shares)))
     named = _unmoved_names(view, largest > 0)
-    left = view.series("unmoved")
+    left, adapted, below = view.series("unmoved"), view.adapted(), view.frozen_below()
     for block in sorted({place + 1 for place in slow} | {b for b in named if b is not None and b > 0}):
         whole, tensors = slow.get(block - 1), named.get(block)
         streak = min((s for s in (whole, tensors and tensors[0]) if s), key=lambda s: s.first)
-        everywhere = bool((left[streak.last] > limits.frozen_on_purpose).all())
-        purpose: Severity = "warning" if everywhere else "fault"
+        meant = adapted[streak.last] or below[streak.last, block - 1]
+        purpose: Severity = "warning" if meant else "fault"
         names = f"steps leave {some_of(tensors[1])} as they are" if tensors else ""
+        if below[streak.last, block - 1]:
+            names = f"{names}, from the first step on, and all that comes before".removeprefix(", ")
         if whole:
             value = shares[whole.last, block - 1]
             more = f"; {names}" if names else ""
@@ -79,7 +80,7 @@ def _median_of_others(moved: FloatArray) -> FloatArray:
 
 def _unmoved_names(view: View, moving: BoolArray) -> dict[int | None, tuple[Streak, tuple[str, ...]]]:
     """Tensors by block that were left as they are for long enough while others moved."""
-    left, limit, depth = view.series("unmoved"), view.thresholds.unmoved, view.facts.depth
+    left, limit = view.series("unmoved"), view.thresholds.unmoved
     everywhere: dict[str, BoolArray] = {}
     for k, record in enumerate(view.history.records):
         for name in record.unmoved:
@@ -87,7 +88,7 @@ def _unmoved_names(view: View, moving: BoolArray) -> dict[int | None, tuple[Stre
                 everywhere.setdefault(name, np.zeros(len(view), np.bool_))[k] = True
     found: dict[int | None, list[tuple[Streak, str]]] = {}
     for name, bad in everywhere.items():
-        block = block_of(name, depth)
+        block = view.block_of(name)
         over = ~(left[:, block - 1] <= limit) if block else np.ones(len(view), np.bool_)
         streak = view.streak(bad & over, moving)
         if streak is not None:
@@ -120,6 +121,8 @@ def _shuffled_targets(view: View, rule: Rule) -> Iterator[Finding]:
             evidence=f"the live loss is {number(losses[at])} nats, {number(level[at])} of the entropy of its targets, "
                      f"while the probe batch has {number(view.series('probe_loss')[at])}: the model can predict, but "
                      "not these targets",
+            explanation="The model predicts the probe batch, and not what it is trained on: live targets do not belong "
+                        "to their inputs, or live batches are of another kind than the probe batch.",
         )
     elif rest is not None:
         at = rest.last
@@ -155,7 +158,7 @@ def _constant_data(view: View, rule: Rule) -> Iterator[Finding]:
         at = same.last
         yield view.finding(
             rule, same, block=None, quantity="batch_repetition", value=repeated[at], threshold=limits.batch_repetition,
-            evidence=f"{repeated[at]:.0%} of the batches before step {view.steps[at]} had been seen before",
+            evidence=f"{repeated[at]:.0%} of the batches before step {view.steps[at]} are among the eight before them",
         )
     elif dull is not None:
         at = dull.last
@@ -163,6 +166,7 @@ def _constant_data(view: View, rule: Rule) -> Iterator[Finding]:
             rule, dull, block=None, quantity="target_entropy", value=share[at], threshold=limits.constant_entropy,
             evidence=f"the entropy of the targets is {number(entropy[at])} nats, {number(share[at])} of the log of the "
                      "vocabulary",
+            explanation="Nearly all targets are the same: there is next to nothing to learn from them.",
             advice="Print some targets: they may be padding, or one label only.",
         )
 
@@ -176,14 +180,16 @@ def _label_leak(view: View, rule: Rule) -> Iterator[Finding]:
     ratios = ratio(losses, probe)
     repeated = view.series("batch_repetition") > limits.batch_repetition
     unlearned = ratio(lowest, level) > limits.leak_unlearned
-    bad = (ratios < limits.leak_ratio) & (unlearned | _fell(losses, probe, limits.leak_ratio)) & ~repeated
+    better = (ratios < limits.leak_ratio) & (losses < level)
+    bad = better & (unlearned | _fell(losses, probe, limits.leak_ratio)) & ~repeated
     streak = view.streak(bad, np.isfinite(ratios))
     if streak is not None:
         at = streak.last
         yield view.finding(
             rule, streak, block=None, quantity="loss", value=ratios[at], threshold=limits.leak_ratio,
             evidence=f"the live loss is {number(losses[at])} nats and that of the probe batch {number(probe[at])}, "
-                     "though nothing was learned that would help with either",
+                     + ("though by the probe batch next to nothing was learned" if unlearned[streak.first] else
+                        "and it fell at once, while that of the probe batch did not"),
         )
 
 
@@ -200,7 +206,9 @@ DATA: tuple[tuple[Rule, Check], ...] = (
         name="untrained_layer", title="Weights that do not move", needs=("update_ratio",),
         uses=("unmoved", "learning_rate"),
         reason="Blocks of one model move at rates within a factor of ten. An optimizer moves every tensor it holds "
-               "and that gets a gradient; biases of keys get none and do not count.",
+               "and that gets a gradient; biases of keys get none and do not count. Most tensors of every block at "
+               "rest (adapters), or all blocks up to one and the embedding from the first step on, look as if meant, "
+               "and are warnings.",
         source=f"{CS231N} (ratio of updates to weights)",
         explanation="These weights stay what they were: they are frozen, not in the optimizer, or get no gradient.",
         advice="Check requires_grad of these tensors and the parameter groups of the optimizer; then that nothing "
@@ -214,9 +222,11 @@ DATA: tuple[tuple[Rule, Check], ...] = (
         source="Zhang et al., Understanding deep learning requires rethinking generalization, ICLR 2017, "
                "arXiv:1611.03530; McCandlish et al., An empirical model of large-batch training, 2018, "
                "arXiv:1812.06162",
-        explanation="The model has learned how frequent each target is, and nothing from its inputs.",
+        explanation="The model has learned how frequent each target is, and nothing from its inputs: the two do not "
+                    "belong together, or what the inputs say does not get through.",
         advice="Print a batch, decoded, with its targets beside it. Look for targets shifted twice or not at all, "
-               "shuffled apart from their inputs, or inputs that are all padding.",
+               "shuffled apart from their inputs, or inputs that are all padding. If they belong together, look at "
+               "dropout and masking rates, at the learning rate and its warm-up; masked models rest here for long.",
     ), _shuffled_targets),
     (Rule(
         name="constant_data", title="The same data again and again", needs=(),
@@ -233,9 +243,12 @@ DATA: tuple[tuple[Rule, Check], ...] = (
         reason="Before anything is learned from the probe batch, live texts cannot be much easier than it. Texts that "
                "are learned by heart lower the loss of the probe batch first.",
         source="Kaufman et al., Leakage in data mining: formulation, detection, and avoidance, ACM TKDD 6(4), 2012",
-        explanation="Live inputs tell their targets in a way that the probe batch does not.",
-        advice="Print a batch, decoded, with its targets: they may be a copy of the inputs, not shifted or not masked. "
-               "Then see that training and probe texts are prepared by the same code.",
+        explanation="Live targets are told by their inputs in a way that those of the probe batch are not: the answer "
+                    "stands in the input, or the two batches are not made alike.",
+        advice="Print a batch, decoded, with its targets: they may be a copy of the inputs, not shifted, shifted twice "
+               "or not masked, or mostly padding that counts. Then see that training and probe texts are prepared by "
+               "the same code, and are of one kind: where live texts are much plainer than the probe batch, give "
+               "probe= texts like them.",
     ), _label_leak),
 )
 """Rules of this module with their checks."""

@@ -8,7 +8,10 @@ from typing import Literal
 
 from infogeo._diagnosis_result import Finding
 
-Where = Literal["anywhere", "after the start", "same block", "from there on", "beyond", "up to there"]
+Where = Literal[
+    "anywhere", "after the start", "at the start", "same block", "same block ever", "from there on", "beyond",
+    "up to there",
+]
 
 CONSEQUENCES: Mapping[str, Mapping[str, Where]] = {
     "no_residual": {
@@ -18,7 +21,7 @@ CONSEQUENCES: Mapping[str, Mapping[str, Where]] = {
     "no_normalization": {"exploding_signal": "from there on", "uniform_attention": "same block"},
     "rank_collapse": {"over_smoothing": "from there on", "uniform_attention": "from there on"},
     "dead_block": {
-        "dead_head": "same block", "uniform_attention": "same block", "dead_units": "same block",
+        "dead_head": "same block ever", "uniform_attention": "same block", "dead_units": "same block",
         "vanishing_gradient": "same block",
     },
     "exploding_signal": {  # what is added to states so large, or comes back through their norm, is nothing beside them
@@ -36,12 +39,21 @@ CONSEQUENCES: Mapping[str, Mapping[str, Where]] = {
     "sees_the_future": {"label_leak": "anywhere"},
     "initialization_scale": {
         "attention_entropy_collapse": "same block", "exploding_signal": "anywhere",
-        "shuffled_targets": "anywhere", "no_position_information": "anywhere", "dead_units": "anywhere",
+        "shuffled_targets": "anywhere", "no_position_information": "at the start", "dead_units": "at the start",
     },
 }
 """By rule, the rules whose findings follow from it, and where; of what is not finite everything later follows.
 
-``after the start``: anywhere, and perhaps seen first, but not at step 0, where it would be of the model itself."""
+``after the start``: anywhere, and perhaps seen first, but not at step 0, where it would be of the model itself;
+``at the start``: anywhere, but seen from the same record on; ``same block ever``: perhaps seen first, since a block
+that adds nothing is not told before the first step."""
+
+OF_ITS_OWN = frozenset({
+    "no_position_information", "sees_the_future", "no_normalization", "no_residual", "duplicated_layer",
+    "constant_data", "label_leak", "initialization_scale",
+})
+"""Rules about what was built or shown, found in numbers that are finite, which what is not finite cannot bring about.
+"""
 
 
 def gathered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -75,12 +87,16 @@ def _follows(effect: Finding, cause: Finding) -> bool:
     where = CONSEQUENCES.get(cause.rule, {}).get(effect.rule)
     if where == "after the start":
         return effect.first_step > 0
+    if where == "same block ever":
+        return effect.block == cause.block
     if effect.first_step < cause.first_step:
         return False
     if cause.rule == "not_finite":
-        return effect.rule != "not_finite"
+        return effect.rule != "not_finite" and effect.rule not in OF_ITS_OWN
     if where is None or where == "anywhere":
         return where is not None
+    if where == "at the start":
+        return effect.first_step == cause.first_step
     if effect.block is None or cause.block is None:
         return False
     if where == "same block":

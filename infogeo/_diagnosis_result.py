@@ -113,7 +113,10 @@ class Diagnosis(Result):
     steps: tuple[int, ...]
     """Steps of the records that it rests on."""
     layer_values: Mapping[str, FloatArray]
-    """(L + 1) by quantity, at the last record; NaN where there is none, as at the embedding for those of blocks."""
+    """(L + 1) by quantity, at the last record that has any; NaN where there is none, as at the embedding for those of
+    blocks."""
+    layer_step: int | None = None
+    """Step of that record."""
     notes: tuple[str, ...] = ()
     """What happened to the monitor."""
     source: Source = field(default_factory=Source)
@@ -135,7 +138,7 @@ class Diagnosis(Result):
             yield from finding.related
 
     def layers(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        """Column names and one row for each layer: what was measured at the last record, and rules that found it."""
+        """Column names and one row for each layer: what was measured last, and rules that found it."""
         names = list(self.layer_values)
         rows = []
         for layer in range(self.depth + 1):
@@ -156,5 +159,5 @@ class Diagnosis(Result):
         more = f", {len(self.not_checked)} could not be checked" if self.not_checked else ""
         return (
             f"Diagnosis of {self.run or self.model}{last}: {' and '.join(said) or 'nothing found'}; "
-            f"{len(self.checked)} rules checked{more}"
+            f"{len(self.checked)} rule{'' if len(self.checked) == 1 else 's'} checked{more}"
         )

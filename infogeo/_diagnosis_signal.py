@@ -13,12 +13,12 @@ from infogeo._diagnosis_view import (
     NotCheckedError,
     Streak,
     View,
-    block_of,
     growth_by_block,
     growth_limits,
     layer_words,
     number,
     ratio,
+    some_of,
 )
 
 
@@ -123,6 +123,10 @@ def _not_finite(view: View, rule: Rule) -> Iterator[Finding]:
     records = view.history.records
     shares = view.series("nonfinite")
     broken = [k for k, record in enumerate(records) if record.broken_at is not None or (shares[k] > 0).any()]
+    damaged = next((k for k, record in enumerate(records) if record.broken_weights), None)
+    if damaged is not None and (not broken or damaged <= broken[0]):
+        yield _broken_weights(view, rule, damaged)
+        return
     if not broken:
         if broken_losses:
             yield _broken_loss(view, rule, broken_losses)
@@ -132,7 +136,7 @@ def _not_finite(view: View, rule: Rule) -> Iterator[Finding]:
     record, share = records[first], shares[first]
     layers = np.flatnonzero(share > 0).tolist()
     name = record.broken_at
-    block = block_of(name, view.facts.depth) if name is not None else layers[0]
+    block = view.block_of(name) if name is not None else layers[0]
     ran = record.broken_pass or "forward"
     what = "gradient" if ran == "backward" else "output"
     evidence = (
@@ -149,12 +153,30 @@ def _not_finite(view: View, rule: Rule) -> Iterator[Finding]:
     )
 
 
+def _broken_weights(view: View, rule: Rule, k: int) -> Finding:
+    record, share = view.history.records[k], view.series("nonfinite")[k]
+    names, module = record.broken_weights, record.broken_at
+    when = "" if view.single else f"at step {record.step}, "
+    reached = f"the first output of the probe batch that is so is that of {module}" if module is not None \
+        else "no output of the probe batch is so"
+    return view.finding(
+        rule, Streak(k, len(view) - 1, present=True), block=view.block_of(module or names[0]),
+        quantity="nonfinite", value=float(np.nanmax([0.0, *share])), threshold=0.0,
+        evidence=f"{when}weights in {some_of(names)} are NaN or infinite; {reached}",
+        explanation="What is computed from these weights is NaN or infinite, and with it all that follows.",
+        advice="Go back to the last checkpoint without such weights, and look in the history of the run for the step "
+               "where a gradient or the loss was first NaN or infinite: the optimizer writes such a gradient into the "
+               "weights, and more training does not mend them. If the run was sound, copy the file again.",
+    )
+
+
 def _broken_loss(view: View, rule: Rule, broken: list[int]) -> Finding:
     return Finding(
         rule=rule.name, title=rule.title, block=None, first_step=broken[0], last_step=broken[-1], severity="fault",
-        value=float(len(broken)), threshold=0.0, quantity="loss", explanation=rule.explanation,
-        evidence=f"the loss is NaN or infinite at {len(broken)} steps, first at step {broken[0]}; no module was seen "
-                 "to give such numbers, so it may be the loss function or the targets.",
+        value=float(len(broken)), threshold=0.0, quantity="loss",
+        explanation="A step along the gradient of such a loss writes NaN into the weights.",
+        evidence=f"the loss is NaN or infinite at {len(broken)} step{'' if len(broken) == 1 else 's'}, first at step "
+                 f"{broken[0]}; no module was seen to give such numbers, so it may be the loss function or targets.",
         advice="Look at the targets of that batch (all of them ignored gives 0 / 0) and at logarithms and divisions in "
                "the loss. " + rule.advice,
     )
@@ -164,11 +186,12 @@ def _exploding_gradient(view: View, rule: Rule) -> Iterator[Finding]:
     values, limits = view.series("gradient_norm"), view.thresholds
     usual = np.fmin.accumulate([_median_before(values, k) for k in range(len(values))])  # large ones do not raise it
     growth = ratio(values, usual)
-    bad = (values > limits.gradient_norm) | (growth > limits.gradient_growth)
+    grown = (growth > limits.gradient_growth) & (values > limits.gradient_least)
+    bad = (values > limits.gradient_norm) | grown
     streak = view.streak(bad, np.isfinite(values))
     if streak is None:
         return
-    at, grown = values[streak.last], growth[streak.last]
+    at, times = values[streak.last], growth[streak.last]
     by_block = view.series("gradient_norm_block")[streak.last]
     block, where = None, ""
     if np.isfinite(by_block).any():
@@ -176,9 +199,9 @@ def _exploding_gradient(view: View, rule: Rule) -> Iterator[Finding]:
         if by_block[largest] ** 2 > np.nansum(by_block**2) / 2:
             block, where = largest + 1, f", most of it in block {largest + 1}"
     absolute = bool(at > limits.gradient_norm)
-    more = f", {number(grown)} times what is usual in this run" if np.isfinite(grown) else ""
+    more = f", {number(times)} times what is usual in this run" if np.isfinite(times) else ""
     yield view.finding(
-        rule, streak, block=block, quantity="gradient_norm", value=at if absolute else grown,
+        rule, streak, block=block, quantity="gradient_norm", value=at if absolute else times,
         threshold=limits.gradient_norm if absolute else limits.gradient_growth,
         evidence=f"the norm of the gradient is {number(at)} at step {view.steps[streak.last]}{more}{where}",
     )
@@ -195,10 +218,12 @@ def _vanishing_gradient(view: View, rule: Rule) -> Iterator[Finding]:
         raise NotCheckedError("the model has one block, and gradients are compared between blocks")
     largest = np.max(np.where(np.isfinite(values), values, 0.0), axis=1, keepdims=True)
     shares = values / np.where(largest > 0, largest, 1.0)  # where none gets a gradient, nothing over one
+    frozen = view.frozen_below()
     for place, streak in view.places(shares < limit, np.isfinite(shares)):
         at = shares[streak.last, place]
         yield view.finding(
             rule, streak, block=place + 1, quantity="gradient_norm_block", value=at, threshold=limit,
+            severity="warning" if frozen[streak.last, place] else "fault",
             evidence=f"the gradient of block {place + 1} has the norm {number(values[streak.last, place])}, "
                      f"{number(at)} of that of the block with the largest one",
         )
@@ -217,7 +242,7 @@ SIGNAL: tuple[tuple[Rule, Check], ...] = (
         reason="One such number in the forward pass reaches the loss; nothing is learned from there on. A single "
                "backward pass can overflow without harm where a loss scaler skips the step.",
         source="Micikevicius et al., Mixed precision training, ICLR 2018, arXiv:1710.03740, section 3.2",
-        explanation="The numbers of this module are NaN or infinite, and with them everything computed from it.",
+        explanation="These numbers are NaN or infinite, and with them everything computed from them.",
         advice="Look at the input of this module at that step: a division by zero, a mask that hides all tokens of a "
                "row, an overflow of a 16-bit format, or weights that grew for many steps before.",
     ), _not_finite),
@@ -234,8 +259,10 @@ SIGNAL: tuple[tuple[Rule, Check], ...] = (
         reason="Tokens that all point one way differ by a share of one minus the mean cosine; below half a percent, "
                "attention and gradients of queries and keys have next to nothing to work with.",
         source="Dong et al., Attention is not all you need: pure attention loses rank doubly exponentially with depth, "
-               f"ICML 2021, arXiv:2103.03404; {NOCI}",
-        explanation="All tokens have nearly the same state: the layers after it cannot tell them apart.",
+               f"ICML 2021, arXiv:2103.03404; {NOCI}; on what is healthy: Ethayarajh, How contextual are "
+               "contextualized word representations?, EMNLP 2019, arXiv:1909.00512",
+        explanation="The states of all tokens point nearly one way: little is left by which later layers could tell "
+                    "them apart.",
         advice="Check the residual connections up to this layer, then the scale of the weights at the start; scale "
                "residual branches by one over the root of the depth.",
     ), _rank_collapse),
@@ -245,7 +272,7 @@ SIGNAL: tuple[tuple[Rule, Check], ...] = (
                "nothing of each token is left.",
         source="Shi et al., Revisiting over-smoothing in BERT from the perspective of graph, ICLR 2022, "
                "arXiv:2202.08625",
-        explanation="Attention has averaged the tokens of a text into one: what each of them was is lost.",
+        explanation="The tokens of a text have nearly one state: next to nothing is left of what each of them was.",
         advice="Look at the residual connections and the attention of the blocks up to this layer: attention that is "
                "uniform, or that outweighs what it is added to.",
     ), _over_smoothing),
@@ -254,7 +281,7 @@ SIGNAL: tuple[tuple[Rule, Check], ...] = (
         reason="Sums of normalized parts grow like the root of the depth. A block that multiplies, or states that grow "
                "by orders of magnitude during a run, do not come from that.",
         source=f"{XIONG}; {NOCI}",
-        explanation="States grow so much that what earlier blocks wrote, or later ones add, is lost beside them.",
+        explanation="States grow so much that what earlier blocks wrote, or later ones add, is small beside them.",
         advice="Check the normalization of this block and the scale of its output weights; during a run, lower the "
                "learning rate or add weight decay.",
     ), _exploding_signal),
@@ -262,7 +289,8 @@ SIGNAL: tuple[tuple[Rule, Check], ...] = (
         name="vanishing_signal", title="Vanishing signal", needs=("state_norm",),
         reason="A block that adds to its input does not make it thirty times smaller.",
         source=f"{GLOROT}; He et al., Delving deep into rectifiers, ICCV 2015, arXiv:1502.01852",
-        explanation="States shrink to next to nothing in this block, and gradients on the way back.",
+        explanation="States shrink to next to nothing in this block. What shrinks them shrinks gradients on the way "
+                    "back, unless a normalization makes up for it.",
         advice="Check the residual connection of this block and the scale of its weights at the start.",
     ), _vanishing_signal),
     (Rule(
@@ -271,7 +299,8 @@ SIGNAL: tuple[tuple[Rule, Check], ...] = (
                "get no gradient, and stay so.",
         source="Lu et al., Dying ReLU and initialization: theory and numerical examples, Communications in "
                "Computational Physics 28, 2020, arXiv:1903.06733",
-        explanation="Most units of the feed-forward part never fire: they neither compute nor learn.",
+        explanation="Most units of the feed-forward part are off on every token of the probe batch: there they compute "
+                    "nothing and get next to no gradient.",
         advice="Look at the biases of the first feed-forward layer (strongly negative), then lower the learning rate "
                "or take an activation function without a flat side.",
     ), _dead_units),
@@ -279,23 +308,25 @@ SIGNAL: tuple[tuple[Rule, Check], ...] = (
         name="saturated_units", title="Saturated units", needs=("saturated_units",),
         reason="At a bound of its function a unit passes no gradient.",
         source=f"{GLOROT}, section 3",
-        explanation="Most units stand at a bound of their activation function, where they pass no gradient.",
+        explanation="Most activations of the feed-forward part stand at a bound of their function, where next to no "
+                    "gradient passes.",
         advice="Scale down the weights before the activation function or normalize its input.",
     ), _saturated_units),
     (Rule(
         name="exploding_gradient", title="Exploding gradient", needs=("gradient_norm",), uses=("gradient_norm_block",),
-        reason="Losses in nats have gradients of norm 0.1 to 10. Single spikes happen; two records in a row, or thirty "
-               "times the usual, do not go by themselves.",
+        reason="Losses in nats have gradients of norm 0.1 to 10. Single spikes happen; norms above a "
+               "hundred, or thirty times the usual, in two records in a row do not go by themselves.",
         source="Pascanu et al., On the difficulty of training recurrent neural networks, ICML 2013, arXiv:1211.5063; "
                f"{XIONG}",
-        explanation="Gradients are so large that a step follows single batches, or throws the weights far off.",
+        explanation="Gradients are so large that a step in proportion to them would throw the weights far off.",
         advice="Clip the gradient at 1, lengthen the warm-up, then look at the block with the largest share.",
     ), _exploding_gradient),
     (Rule(
         name="vanishing_gradient", title="Vanishing gradient", needs=("gradient_norm_block",),
         reason="Blocks of one model have gradients of the same order; a thousandth of the largest trains nothing.",
         source=f"{GLOROT}; {NOCI}",
-        explanation="Next to no gradient reaches this block, so that it hardly learns.",
+        explanation="Beside other blocks, this one gets next to no gradient: where steps are in proportion to "
+                    "gradients, it hardly learns.",
         advice="Look at the blocks after it: a missing residual connection, a detached tensor, saturated or dead "
                "units, collapsed attention.",
     ), _vanishing_gradient),

@@ -23,6 +23,10 @@ from infogeo._diagnosis_view import (
     ratio,
 )
 
+FIRST = 5
+"""The steps of Adam before this one go as far as the learning rate lets them, whatever the gradient, so that long ones
+say nothing by themselves (Kingma and Ba 2015, section 2.1)."""
+
 
 def lowest_before(values: FloatArray) -> FloatArray:
     """(R) lowest finite value of the records before each, NaN where there is none."""
@@ -62,8 +66,8 @@ def _learning_rate_too_high(view: View, rule: Rule) -> Iterator[Finding]:
     said = sign.said.format(value=number(sign.values[shown.last]))
     yield view.finding(
         rule, streak, block=None, quantity=sign.quantity, value=sign.values[shown.last], threshold=sign.limit,
-        evidence=f"a step changed the weights of a block by up to {number(moved[longest])} of their norm (0.001 is "
-                 f"usual) at step {view.steps[longest]}{more}{said}",
+        evidence=f"a step changed the weights of a block by {number(moved[longest])} of their norm (median over "
+                 f"blocks; 0.001 is usual) at step {view.steps[longest]}{more}{said}",
     )
 
 
@@ -75,8 +79,8 @@ def _signs(view: View, moved: FloatArray) -> list[_Sign]:
     resting = view.streak(fast & rests_at_target_entropy(view), known, int(np.ceil(limits.plateau_records)))
     sharp = view.streak(np.logical_or.accumulate(fast) & _collapsed_since(view), known)
     return [
-        _Sign(view.streak(moved > limits.update_ratio_high, known), "update_ratio", moved, limits.update_ratio_high,
-              ""),
+        _Sign(view.streak(moved > limits.update_ratio_high, known & (np.array(view.steps) >= FIRST)), "update_ratio",
+              moved, limits.update_ratio_high, ""),
         _Sign(view.streak(fast & (rise > limits.loss_rise), known), "loss", rise, limits.loss_rise,
               "; the loss rose by {value} of the entropy of the targets over its lowest level before"),
         _Sign(resting, "loss", ratio(losses, entropy), limits.plateau_level,
@@ -93,14 +97,18 @@ def _collapsed_since(view: View) -> BoolArray:
 
 
 def _learning_rate_too_low(view: View, rule: Rule) -> Iterator[Finding]:
+    zero = list(_rate_of_zero(view, rule))
+    if zero:
+        yield from zero
+        return
     limits, moved, losses = view.thresholds, view.update_ratio(), view.loss()
     if not np.isfinite(losses).any():
         raise NotCheckedError("there is no loss to see progress by")
     entropy = view.series("target_entropy")
     level = ratio(losses, np.where(np.isfinite(entropy), entropy, losses[np.isfinite(losses)][0]))
     bad = (moved < limits.update_ratio_low) & (level > limits.slow_progress) & _full_rate(view)
-    streak = view.streak(bad, np.isfinite(moved) & np.isfinite(level))
-    if streak is None:
+    streak = view.streak(bad & ~view.adapted(), np.isfinite(moved) & np.isfinite(level))
+    if streak is None or not view.lasting(streak):
         return
     at, rate = streak.last, view.series("learning_rate")[streak.last]
     more = f"; the learning rate is {number(rate)}" if np.isfinite(rate) else ""
@@ -110,6 +118,25 @@ def _learning_rate_too_low(view: View, rule: Rule) -> Iterator[Finding]:
         evidence=f"one step changes the weights of a block by {number(moved[at])} of their norm (0.001 is usual), "
                  f"and after {view.steps[at]} steps the loss of {number(losses[at])} nats is {number(level[at])} of "
                  f"{of}{more}",
+    )
+
+
+def _rate_of_zero(view: View, rule: Rule) -> Iterator[Finding]:
+    """A learning rate that is zero from the start, or for long in the middle of a run."""
+    rate, moved = view.series("learning_rate"), view.series("update_ratio")
+    known = np.isfinite(rate) & np.isfinite(moved).any(axis=1)
+    streak = view.streak((rate == 0) & ~(moved > 0).any(axis=1), known)
+    if streak is None or not view.lasting(streak):
+        return
+    ever = bool((rate[: streak.first] > 0).any())
+    yield view.finding(
+        rule, streak, block=None, quantity="learning_rate", value=0.0, threshold=0.0,
+        severity="warning" if ever else "fault",
+        evidence=f"the learning rate is 0 from step {view.steps[streak.first]} to {view.steps[streak.last]}, and no "
+                 "weight of any block moves",
+        explanation="Nothing is learned at a learning rate of zero.",
+        advice="Look at the schedule: its number of steps, what it is multiplied by, and whether it is stepped once "
+               "for each step of the optimizer." + " If the run is meant to end here, stop it." * ever,
     )
 
 
@@ -160,8 +187,9 @@ def _initialization_scale(view: View, rule: Rule) -> Iterator[Finding]:
         yield found(None, "attention_logits", logits, limits.initial_logits,
                     f"the largest logits of attention are {number(logits)} (median over blocks), so that attention "
                     "hardly depends on tokens")
-    sharp = mean_over_heads(view.series("attention_entropy"))[0]
-    places = np.flatnonzero(sharp < limits.initial_attention).tolist()
+    sharp, sizes = (mean_over_heads(view.series(n))[0] for n in ("attention_entropy", "attention_logits"))
+    large = ~(sizes <= limits.initial_sharp_logits)  # normalized queries and keys begin with logits of deviation one
+    places = np.flatnonzero((sharp < limits.initial_attention) & large).tolist()
     body = 2 * len(places) > np.isfinite(sharp).sum()  # blocks that were trained before, under a new head
     said = "; so most blocks may have been trained before" if body else ""
     for place in places:
@@ -180,18 +208,20 @@ STEPS: tuple[tuple[Rule, Check], ...] = (
             "loss", "probe_loss", "target_entropy", "learning_rate", "attention_entropy", "attention_logits",
         ),
         reason="A step should change weights by about a thousandth. Steps twenty times as long explain a loss that "
-               "rises or rests, or attention that collapses; steps fifty times as long are enough.",
+               "rises or rests, or attention that collapses; steps fifty times as long are enough from "
+               "the fifth on; the first ones of Adam are long in healthy runs.",
         source=f"{CS231N} (ratio of updates to weights); {XIONG}, on warm-up; Zhai et al., Stabilizing Transformer "
                "training by preventing attention entropy collapse, ICML 2023, arXiv:2303.06296",
-        explanation="Steps are so long that they overshoot: each undoes what the one before had learned, or weights "
-                    "grow until attention and states are beyond use.",
+        explanation="Steps this long overshoot as a rule: each undoes what the one before had learned, or weights grow "
+                    "until attention and states are beyond use.",
         advice="Divide the learning rate by 10, and begin with a warm-up of some hundreds of steps.",
     ), _learning_rate_too_high),
     (Rule(
         name="learning_rate_too_low", title="Learning rate too low", needs=("update_ratio",), history=True,
         uses=("loss", "probe_loss", "target_entropy", "learning_rate"),
         reason="Steps much shorter than a thousandth of the weights are fine at the end of a run, or where the loss "
-               "falls. Warm-up and decay of the learning rate do not count.",
+               "falls. Warm-up and decay of the learning rate do not count, nor the steps between two regular records "
+               "at the start, nor weights of which most are frozen, beside which steps of adapters look short.",
         source=f"{CS231N} (ratio of updates to weights)",
         explanation="Weights hardly move and the loss hardly falls: the run will take far longer than it needs.",
         advice="Multiply the learning rate by 10, and look at what scales gradients down: clipping at a small norm, a "

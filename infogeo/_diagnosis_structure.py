@@ -56,6 +56,10 @@ def _sees_the_future(view: View, rule: Rule) -> Iterator[Finding]:
 
 
 def _no_normalization(view: View, rule: Rule) -> Iterator[Finding]:
+    if any(name in view.facts.dtype for name in HALF_PRECISION):
+        raise NotCheckedError(
+            f"{view.facts.dtype} does not hold an input so large that only a norm hides its size; measure in float32"
+        )
     values, limit = view.series("scale_response"), view.thresholds.scale_response
     for place, streak in view.places(values > limit, np.isfinite(values)):
         at = values[streak.last, place]
@@ -68,8 +72,17 @@ def _no_normalization(view: View, rule: Rule) -> Iterator[Finding]:
 
 def _no_residual(view: View, rule: Rule) -> Iterator[Finding]:
     large, middle = view.series("large_carry"), view.thresholds.large_carry
+    muted, least = view.series("muted_carry"), view.thresholds.muted_carry
     most = np.nan_to_num(large, nan=-np.inf).max(axis=1, keepdims=True)
-    judged = np.isfinite(large) & (most > view.thresholds.large_carry_elsewhere)
+    sure = np.isfinite(muted)
+    for place, streak in view.places((np.abs(muted) < least) & ~(large > middle), sure, 1):
+        at = muted[streak.last, place]
+        yield view.finding(
+            rule, streak, block=place + 1, quantity="muted_carry", value=at, threshold=least,
+            evidence=f"when its attention and feed-forward write nothing, what comes out of block {place + 1} has a "
+                     f"correlation of {number(at)} with what went in; with a residual stream it is about 1",
+        )
+    judged = np.isfinite(large) & (most > view.thresholds.large_carry_elsewhere) & ~sure
     told = dict(view.places(large < middle, judged, 1))
     for place, streak in told.items():
         at = large[streak.last, place]
@@ -81,13 +94,16 @@ def _no_residual(view: View, rule: Rule) -> Iterator[Finding]:
     values, limit = np.abs(view.series("carry")), view.thresholds.carry
     added = view.series("contribution")
     outweighed = added > view.thresholds.carry_contribution
-    for place, streak in view.places(values < limit, np.isfinite(values) & ~outweighed & ~judged):
+    for place, streak in view.places(values < limit, np.isfinite(values) & ~outweighed & ~judged & ~sure):
         if place in told:
             continue
         at, beside = values[streak.last, place], added[streak.last, place]
         more = f"; what it adds is {number(beside)} times its input" if np.isfinite(beside) else ""
+        normalized = bool(np.isfinite(large[streak.last, place]))  # a sum that is normalized hides what outweighs
+        more += "; or what it adds outweighs its input before both are normalized" * normalized
         yield view.finding(
             rule, streak, block=place + 1, quantity="carry", value=at, threshold=limit,
+            severity="warning" if normalized else "fault",
             evidence=f"of its input, block {place + 1} carries {number(at)} to its output; "
                      f"a residual stream carries about 1{more}",
         )
@@ -99,7 +115,7 @@ def _dead_block(view: View, rule: Rule) -> Iterator[Finding]:
     known = np.isfinite(values) & _after_start(view)[:, None]
     for place, streak in view.places(values < limit, known):
         at, path = values[streak.last, place], moved[streak.last, place]
-        more = f", and moves the prediction by {number(path)} nats" if np.isfinite(path) else ""
+        more = f", and moves the prediction by a Fisher-Rao length of {number(path)}" if np.isfinite(path) else ""
         yield view.finding(
             rule, streak, block=place + 1, quantity="contribution", value=at, threshold=limit,
             evidence=f"block {place + 1} adds {number(at)} of the norm of its input{more}",
@@ -158,7 +174,8 @@ STRUCTURE: tuple[tuple[Rule, Check], ...] = (
         reason="Behind a causal mask, a later token changes nothing before it, not even in the last digit of most "
                "implementations.",
         source="Vaswani et al., Attention is all you need, NeurIPS 2017, arXiv:1706.03762, section 3.2.3",
-        explanation="The model can read the token that it is to predict. Its loss will be too good and its texts bad.",
+        explanation="The model can read the token that it is to predict. Where it learns to, its loss is too good and "
+                    "its texts are bad.",
         advice="Check the attention mask of this block: its sign, its shape, whether it is passed on at all, and "
                "is_causal where a fused attention function is called.",
     ), _sees_the_future),
@@ -172,14 +189,15 @@ STRUCTURE: tuple[tuple[Rule, Check], ...] = (
     ), _no_normalization),
     (Rule(
         name="no_residual", title="Block without residual stream", needs=("carry",),
-        uses=("large_carry", "contribution"),
-        reason="With a residual connection the output regresses on the input with a slope near one; blocks that "
-               "normalize their sum carry less, 0.5 to 0.9.",
+        uses=("muted_carry", "large_carry", "contribution"),
+        reason="With a residual connection the input comes out of a block whose parts are mute, and a large one comes "
+               "out unchanged. Where neither can be told, the slope of the output on the input is near one; blocks "
+               "that normalize their sum carry 0.3 to 1, and less where what they add outweighs their input.",
         source="He et al., Deep residual learning for image recognition, CVPR 2016, arXiv:1512.03385; Dong et al., "
                "Attention is not all you need: pure attention loses rank doubly exponentially with depth, ICML 2021, "
                "arXiv:2103.03404",
-        explanation="The block replaces its input instead of adding to it. Gradients of earlier layers pass through "
-                    "all of it, and states lose rank with depth.",
+        explanation="The block replaces its input instead of adding to it. Gradients of earlier layers have to pass "
+                    "through what it computes; with several such blocks, states lose rank with depth.",
         advice="Check that the input is added back after attention and after the feed-forward part of this block.",
     ), _no_residual),
     (Rule(

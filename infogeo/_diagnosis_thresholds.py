@@ -32,6 +32,9 @@ class Thresholds:
     """Above it a block adds more when its input is doubled. Normalized input makes it zero but for the share that the
     attention of the block has in the input of its feed-forward part; without normalization it is one (Ba et al. 2016).
     """
+    muted_carry: float = 0.2
+    """Below it the input of a block does not come out of it when attention and feed-forward write nothing. With a
+    residual stream it is 0.9 and more, 0.6 behind norms of uneven gains, without one zero (He et al. 2016)."""
     carry: float = 0.25
     """Below it (in size) the input of a block does not come out of it. A residual stream gives one before the
     normalization, a normalized sum of two equal parts 0.7, no residual about zero (He et al. 2016)."""
@@ -53,8 +56,7 @@ class Thresholds:
     # what flows through it
     collapsed_cosine: float = 0.995
     """Mean cosine of states above which tokens can hardly be told apart: what differs is less than 0.5 % of their
-    squared norm. Last layers of healthy models are known to reach 0.9 and more (Dong et al. 2021, Noci et al. 2022).
-    """
+    squared norm. Last layers of healthy models are known to reach 0.9 and more (Ethayarajh 2019)."""
     token_similarity: float = 0.9
     """Mean cosine of the tokens of one text, what all texts share taken away, above which they are one (Shi et al.
     2022 find 0.6 and more at the last layers of BERT without that centering)."""
@@ -85,6 +87,9 @@ class Thresholds:
     gradient_growth: float = 30.0
     """Norm of the gradient over what is usual in the run: the lowest of the medians of all records before one, of
     which there are three at least."""
+    gradient_least: float = 1.0
+    """Norm of the gradient up to which growth does not count: where the loss is almost zero the usual gradient is, too,
+    and a single text that is not known yet has a thousand times that. Norms up to one are not even clipped."""
     gradient_loss: float = 1e-3
     """Norm of the gradient of a block over the largest of the blocks, below which nothing gets there (Glorot and
     Bengio 2010, Noci et al. 2022)."""
@@ -179,6 +184,9 @@ class Thresholds:
     """Entropy of attention of an untrained model, as a share of the highest, mean over a block: below it attention is
     sharp before it has learned where to look. Weights of deviation 0.02 give 0.98 and more up to a width of 1000; wide
     models need smaller weights, or a lower threshold."""
+    initial_sharp_logits: float = 4.0
+    """Largest logits of attention, mean over queries and heads, that have to go with it. Queries and keys that are
+    normalized have logits of deviation one from the start (Henry et al. 2020), the largest of a thousand about 3.3."""
     initial_logits: float = 0.005
     """Largest logits of attention of an untrained model, mean over queries and heads, median over blocks, below which
     weights are too small; weights of deviation 0.02 give 0.05 at a width of 64, in proportion to it."""

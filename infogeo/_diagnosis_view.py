@@ -63,6 +63,29 @@ class View:
         ratios = self.series("update_ratio")
         return median_over(np.where(ratios > 0, ratios, np.nan))
 
+    def block_of(self, name: str) -> int | None:
+        """The block that a module or tensor belongs to by its name."""
+        return block_of(name, self.facts.depth, causal=self.facts.causal)
+
+    def adapted(self) -> BoolArray:
+        """(R) where steps leave so many tensors of every block as they are that it looks meant: adapters."""
+        return np.asarray((self.series("unmoved") > self.thresholds.frozen_on_purpose).all(axis=1))
+
+    def frozen_below(self) -> BoolArray:
+        """(R, L) blocks that no record saw move, nor the embedding or any block before them, while later ones did.
+
+        So are the lower layers of a trained body that were frozen on purpose.
+        """
+        moved, left, records = self.series("update_ratio"), self.series("unmoved"), self.history.records
+        known = np.isfinite(left)
+        embedded = [any(self.block_of(name) == 0 for name in record.unmoved) for record in records]
+        still = (~known | (left == 1)).all(axis=0) & known.any(axis=0)
+        first = next((k for k in range(self.facts.depth) if not still[k]), 0)
+        seen = known.any(axis=1)
+        below = bool(seen.any()) and bool(np.array(embedded)[seen].all())
+        found = (np.arange(self.facts.depth) < first) & below & bool((moved > 0).any())
+        return np.broadcast_to(found, left.shape)
+
     def streak(self, bad: ArrayLike, known: ArrayLike, patience: int | None = None) -> Streak | None:
         """The first to the last record of what was bad for long enough among the records where it is known.
 
@@ -175,9 +198,15 @@ def collapsed(view: View) -> BoolArray:
     return np.asarray((values < limits.collapsed_attention) & sharp)
 
 
-def block_of(name: str, depth: int) -> int | None:
-    """The block that a module or tensor belongs to by its name: 1 to depth, 0 for an embedding, None if unknown."""
-    for part in name.split("."):
+def block_of(name: str, depth: int, *, causal: bool = True) -> int | None:
+    """The block that a module or tensor belongs to by its name: 1 to depth, 0 for an embedding, None if unknown.
+
+    What is measured of two stacks is the encoder, so that the decoder beside a model that is not causal has none.
+    """
+    parts = name.split(".")
+    if not causal and "decoder" in parts and any(part.isdigit() for part in parts):
+        return None
+    for part in parts:
         if part.isdigit() and int(part) < depth:
             return int(part) + 1
     return 0 if re.search(r"emb|wte|wpe", name) else None

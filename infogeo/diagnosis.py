@@ -90,10 +90,11 @@ def diagnose(
         else:
             not_checked[name] = why
     facts = history.facts
+    layer_step, layer_values = _layer_values(history)
     return Diagnosis(
         findings=gathered(found), checked=tuple(checked), not_checked=not_checked, run=history.name or facts.run,
-        model=facts.model, depth=facts.depth, steps=history.steps, layer_values=_layer_values(history),
-        notes=history.notes, source=facts.source,
+        model=facts.model, depth=facts.depth, steps=history.steps, layer_values=layer_values,
+        layer_step=layer_step, notes=history.notes, source=facts.source,
     )
 
 
@@ -122,10 +123,15 @@ def _why_not(view: View, rule: Rule) -> str | None:
     return None
 
 
-def _layer_values(history: TrainingHistory) -> dict[str, FloatArray]:
-    if not history.records:
-        return {}
-    depth, values = history.facts.depth, history.records[-1].values
+def _layer_values(history: TrainingHistory) -> tuple[int | None, dict[str, FloatArray]]:
+    """The step and the numbers of the last record that has some of them."""
+    for record in reversed(history.records):
+        if table := _of_record(history.facts.depth, record.values):
+            return record.step, table
+    return None, {}
+
+
+def _of_record(depth: int, values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     table = {}
     for name in LAYER_QUANTITIES:
         if name not in values or not np.isfinite(values[name]).any():

@@ -73,6 +73,7 @@ QUANTITIES: Mapping[str, Quantity] = _listed(
     ("contribution", "block", "ratio", False, "mean norm of what the block adds over that of its input"),
     ("carry", "block", "ratio", False, "regression slope of the output of the block on its input"),
     ("large_carry", "block", "ratio", False, "the same slope for an input a thousand times as large"),
+    ("muted_carry", "block", "ratio", False, "correlation of output and input with attention and feed-forward mute"),
     ("scale_response", "block", "ratio", False, "relative change of what a block adds when its input is doubled"),
     ("dead_units", "block", "share", False, "share of hidden feed-forward units that are off on all tokens"),
     ("saturated_units", "block", "share", False, "share of unit activations at a bound of their activation function"),
@@ -148,6 +149,8 @@ class TrainingRecord(Result):
     """Of each block the other block (counted from 1) whose weights are most alike; empty if there is none."""
     unmoved: tuple[str, ...] = ()
     """Names of parameter tensors that the last step left unchanged, though the optimizer holds them or not."""
+    broken_weights: tuple[str, ...] = ()
+    """Names of tensors of weights with NaN or infinity, of a checkpoint; while training, outputs show them."""
     seconds: float = 0.0
     """What the measurement took."""
 

@@ -52,7 +52,7 @@ HEALTHY = {
     "contribution": [1.5, 0.6, 0.4, 0.3],
     "path_length": [0.3, 0.2, 0.2, 0.4],
     "carry": [1.2, 1.1, 1.0, 1.0],
-    "large_carry": [0.001, 0.001, 0.001, 0.001], "scale_response": [0.05, 0.1, 0.1, 0.1],
+    "large_carry": [0.001, 0.001, 0.001, 0.001], "muted_carry": [1.0] * 4, "scale_response": [0.05, 0.1, 0.1, 0.1],
     "dead_units": [0.0, 0.1, 0.2, 0.1],
     "saturated_units": [0.0, 0.1, 0.1, 0.1],
     "gradient_norm_block": [0.4, 0.2, 0.15, 0.1],
@@ -135,7 +135,7 @@ PLACES = [
     ("no_position_information", "order_sensitivity", 1, 0.9e-4, 1.1e-4, None, None, 1),
     ("sees_the_future", "future_sensitivity", slice(2, None), 1.1e-4, 0.9e-4, 2, None, 1),
     ("no_normalization", "scale_response", 2, 0.51, 0.5, 3, None, 2),
-    ("no_residual", "carry", 1, -0.24, 0.26, 2, None, 2),
+    ("no_residual", "muted_carry", 1, -0.19, 0.21, 2, None, 1),
     ("dead_block", "contribution", 2, 0.9e-3, 1.1e-3, 3, None, 2),
     ("duplicated_layer", "twin", (slice(2, 4),), 0.991, 0.99, 4, None, 1),
     ("uniform_attention", "attention_entropy", (1, ALL), 0.9996, 0.9995, 2, None, 2),
@@ -227,9 +227,11 @@ def test_a_single_checkpoint_shows_what_needs_no_history(rule, quantity, at, bad
 
 @pytest.mark.parametrize(("rule", "quantity", "at", "bad", "good", "block", "head", "row"), PLACES, ids=IDS)
 def test_a_quantity_that_was_not_measured_is_named_with_the_reason(rule, quantity, at, bad, good, block, head, row):
-    history = changed(broken(rule, quantity, at, bad), quantity, NAN)
-    assert quantity in diagnose(history).not_checked[rule]
-    facts = dataclasses.replace(history.facts, missing={quantity: "the model has none"})
+    history = broken(rule, quantity, at, bad)
+    for needed in RULES[rule].needs:
+        history = changed(history, needed, NAN)
+    assert RULES[rule].needs[0] in diagnose(history).not_checked[rule]
+    facts = dataclasses.replace(history.facts, missing={RULES[rule].needs[0]: "the model has none"})
     diagnosis = diagnose(dataclasses.replace(history, facts=facts))
     assert "the model has none" in diagnosis.not_checked[rule]
     assert rule not in diagnosis.checked
@@ -260,8 +262,13 @@ def test_a_loss_that_rises_with_long_steps_is_a_learning_rate_too_high_and_witho
     assert found(level, "learning_rate_too_high") == []
 
 
+def unmuted(history, large=NAN):
+    """The same history where it is not known what a block does with its parts mute."""
+    return changed(changed(history, "muted_carry", NAN), "large_carry", large)
+
+
 def test_a_block_that_outweighs_its_input_is_not_judged_by_what_it_carries():
-    history = broken("no_residual", "carry", 1, 0.0)
+    history = unmuted(broken("no_residual", "carry", 1, 0.0))
     assert found(changed(history, "contribution", 3.1, at=1), "no_residual") == []
     later = changed(history, "contribution", 3.1, at=1, since=500)
     assert found(later, "no_residual")[0].severity == "fault"
@@ -319,6 +326,22 @@ def test_short_steps_are_no_fault_while_the_loss_is_low_or_the_rate_warms_up_or_
     assert found(decayed, "learning_rate_too_low") == []
 
 
+def test_a_learning_rate_of_zero_is_told_where_it_stays():
+    still = changed(healthy(), "update_ratio", 0.0, since=100)
+    stuck = series(still, learning_rate=[NAN] + [0.0] * 6)
+    (finding,) = found(stuck, "learning_rate_too_low")
+    assert (finding.severity, finding.first_step, finding.value) == ("fault", 100, 0.0)
+    assert "from step 100 to 600" in finding.evidence
+    assert found(stuck.until(200), "learning_rate_too_low")
+    assert found(stuck.until(100), "learning_rate_too_low") == []
+    ended = changed(series(healthy(), learning_rate=[NAN] + [1e-3] * 4 + [0.0] * 2), "update_ratio", 0.0, since=500)
+    (finding,) = found(ended, "learning_rate_too_low")
+    assert (finding.severity, finding.first_step) == ("warning", 500)
+    assert found(ended.until(500), "learning_rate_too_low") == []  # schedules end at zero
+    moving = series(healthy(), learning_rate=[NAN] + [0.0] * 6)  # a rate that is told wrong
+    assert found(moving, "learning_rate_too_low") == []
+
+
 def test_a_loss_that_rests_at_the_entropy_of_the_targets_means_shuffled_targets():
     resting = series(healthy(), loss=[NAN, 4.1, 3.9, 3.89, 3.88, 3.89, 3.88], probe_loss=[4.72] + [3.9] * 6)
     (finding,) = found(resting, "shuffled_targets")
@@ -370,6 +393,8 @@ def test_a_live_loss_far_below_that_of_a_probe_that_was_never_learned_is_a_leak(
     assert found(by_heart, "label_leak") == []
     repeated = changed(leak, "batch_repetition", 1.0, since=100)
     assert found(repeated, "label_leak") == []
+    above = series(healthy(), loss=[NAN, 8.0] + [9.0] * 5, probe_loss=[4.7] + [40.0] * 6)  # worse than guessing
+    assert found(above, "label_leak") == []
 
 
 def test_a_leak_in_mid_run_shows_as_a_sudden_fall_that_the_probe_does_not_share():
@@ -380,11 +405,18 @@ def test_a_leak_in_mid_run_shows_as_a_sudden_fall_that_the_probe_does_not_share(
     assert finding.first_step == 400
 
 
+def test_heads_of_a_block_that_adds_nothing_stand_below_it_though_they_are_seen_first():
+    history = changed(changed(healthy(), "head_output", 0.0, at=(1, 0)), "contribution", 0.0, at=1, since=100)
+    (finding,) = [f for f in diagnose(history).findings if f.rule == "dead_block"]
+    assert [(f.rule, f.first_step, f.head) for f in finding.related] == [("dead_head", 0, 1)]
+    elsewhere = changed(changed(healthy(), "head_output", 0.0, at=(2, 0)), "contribution", 0.0, at=1, since=100)
+    assert {f.rule for f in diagnose(elsewhere).findings} >= {"dead_block", "dead_head"}
+
+
 @pytest.mark.parametrize(("name", "value", "at", "block"), [
     ("probe_loss", np.log(VOCABULARY) + 0.51, ..., None),
     ("state_norm", 0.1 * 8.1, slice(2, None), 2),
     ("contribution", 0.009, ALL, None),
-    ("attention_entropy", 0.92, (2, ALL), 3),
     ("attention_logits", 0.004, ALL, None),
 ])
 def test_the_scale_of_weights_at_the_start(name, value, at, block):
@@ -395,6 +427,21 @@ def test_the_scale_of_weights_at_the_start(name, value, at, block):
     later = changed(healthy(), name, value, at=at, steps=(100,))
     assert found(later, "initialization_scale") == []
     assert found(checkpoint(history, 0), "initialization_scale")[0].severity == "warning"
+
+
+def sharp_at_the_start(at, entropy=0.92, logits=4.1):
+    return changed(changed(healthy(), "attention_logits", logits, steps=(0,)), "attention_entropy", entropy, at=at,
+                   steps=(0,))
+
+
+def test_sharp_attention_at_the_start_has_large_logits():
+    (finding,) = found(sharp_at_the_start((2, ALL)), "initialization_scale")
+    assert (finding.block, finding.first_step, finding.severity) == (3, 0, "fault")
+    assert finding.quantity == "attention_entropy"
+    assert found(checkpoint(sharp_at_the_start((2, ALL)), 0), "initialization_scale")[0].severity == "warning"
+    # queries and keys that are normalized make logits of deviation one
+    assert found(sharp_at_the_start((ALL, ALL), 0.84, 2.2), "initialization_scale") == []
+    assert found(sharp_at_the_start((2, ALL), logits=NAN), "initialization_scale") != []
 
 
 def test_a_run_that_starts_from_a_trained_model_may_have_sharp_attention():
@@ -419,6 +466,13 @@ def test_a_gradient_explodes_by_its_size_or_against_what_was_usual():
     assert finding.value == pytest.approx(31)
     assert found(changed(healthy(), "gradient_norm", 29 * 0.6, since=400), "exploding_gradient") == []
     assert found(changed(healthy(), "gradient_norm", 1e4, steps=(300,)), "exploding_gradient") == []
+
+
+def test_a_gradient_that_is_large_beside_almost_nothing_does_not_explode():
+    learned = series(healthy(), gradient_norm=[NAN, 1e-3, 1e-3, 1e-3, 0.9, 0.9, 0.9])
+    assert found(learned, "exploding_gradient") == []
+    (finding,) = found(series(learned, gradient_norm=[NAN, 1e-3, 1e-3, 1e-3, 1.1, 1.1, 1.1]), "exploding_gradient")
+    assert finding.value == pytest.approx(1100)
 
 
 def test_a_gradient_that_no_single_block_makes_is_one_of_the_model():
@@ -529,21 +583,34 @@ def test_what_looks_collapsed_in_a_few_early_steps_is_passed_over(rule, quantity
 
 
 def test_a_block_that_lets_nothing_of_a_large_input_through_has_no_residual_stream():
-    streams = changed(healthy(), "large_carry", 1.0)
+    streams = unmuted(healthy(), 1.0)
     (one,) = found(changed(streams, "large_carry", 0.01, at=2, since=300), "no_residual")
     assert (one.block, one.first_step, one.quantity, one.severity) == (3, 300, "large_carry", "fault")
     assert found(changed(streams, "large_carry", 0.51, at=2), "no_residual") == []
     # what it carries of its own input says nothing beside that
     assert found(changed(streams, "carry", -0.1, at=2), "no_residual") == []
     # where all blocks normalize what they return, it does
-    (other,) = found(changed(healthy(), "carry", -0.1, at=2), "no_residual")
+    (other,) = found(changed(unmuted(healthy(), 0.001), "carry", -0.1, at=2), "no_residual")
     above = Thresholds(large_carry_elsewhere=1.5)  # then no block counts as one with a stream
     assert [f.quantity for f in diagnose(changed(streams, "carry", -0.1, at=2), thresholds=above).findings] == ["carry"]
-    assert (other.block, other.quantity) == (3, "carry")
+    assert (other.block, other.quantity, other.severity) == (3, "carry", "warning")
+    assert "outweighs" in other.evidence
+    (half,) = found(changed(unmuted(healthy()), "carry", -0.1, at=2), "no_residual")  # in a 16-bit format
+    assert (half.quantity, half.severity) == ("carry", "fault")
+    assert "before both" not in half.evidence
+
+
+def test_a_block_that_passes_its_input_on_while_mute_has_a_residual_stream_whatever_else_it_shows():
+    outweighed = changed(changed(healthy(), "carry", 0.03), "large_carry", 1e-4)
+    assert found(outweighed, "no_residual") == []
+    (one,) = found(changed(outweighed, "muted_carry", 0.0, at=2, since=300), "no_residual")
+    assert (one.block, one.first_step, one.quantity, one.severity) == (3, 300, "muted_carry", "fault")
+    # a branch that is not muted may hide a stream that a large input shows
+    assert found(changed(changed(healthy(), "muted_carry", 0.0), "large_carry", 1.0), "no_residual") == []
 
 
 def test_sharp_attention_in_most_blocks_at_the_start_may_be_a_trained_body():
-    one, most = (changed(healthy(), "attention_entropy", 0.7, at=at, steps=(0,)) for at in (2, slice(0, 3)))
+    one, most = (sharp_at_the_start(at, 0.7) for at in (2, slice(0, 3)))
     assert [(f.block, f.severity) for f in found(one, "initialization_scale")] == [(3, "fault")]
     said = found(most, "initialization_scale")
     assert [(f.block, f.severity) for f in said] == [(1, "warning"), (2, "warning"), (3, "warning")]
@@ -612,11 +679,73 @@ def test_neighboring_layers_are_one_finding():
     assert "layers 2 to 4" in finding.evidence
 
 
+def test_a_block_of_one_or_two_sharp_heads_is_a_warning():
+    history = changed(changed(healthy(), "attention_entropy", 0.05, at=2), "attention_logits", 30.0, at=2)
+    assert [f.severity for f in found(history, "attention_entropy_collapse")] == ["fault"]
+    few = dataclasses.replace(history, facts=dataclasses.replace(history.facts, heads=(3, 3, 2, 3)))
+    assert [f.severity for f in found(few, "attention_entropy_collapse")] == ["warning"]
+
+
+def test_lower_layers_that_never_move_look_frozen_on_purpose():
+    names = tuple(f"bert.encoder.layer.{k}.output.dense.weight" for k in (0, 1))
+    lower = changed(healthy(), "unmoved", 1.0, at=slice(0, 2), since=100,
+                    unmoved=(*names, "bert.embeddings.word_embeddings.weight"))
+    for name in ("update_ratio", "gradient_norm_block"):
+        lower = changed(lower, name, 0.0, at=slice(0, 2), since=100)
+    diagnosis = diagnose(lower)
+    assert diagnosis.exit_code == 0
+    said = [f for f in diagnosis.findings if f.block in (1, 2)]
+    assert [(f.rule, f.block, f.severity) for f in said] == [("untrained_layer", b, "warning") for b in (1, 2)]
+    assert all([g.rule for g in f.related] == ["vanishing_gradient"] for f in said)
+    assert all("from the first step on, and all that comes before" in f.evidence for f in said)
+    # not so where the embedding moves, where they moved once, or where a block before them does
+    for faulty in (
+        changed(lower, None, None, since=100, unmoved=names), changed(lower, "unmoved", 0.5, at=0, steps=(100,)),
+        changed(changed(lower, "unmoved", 0.0, at=0, since=100), "update_ratio", 3e-3, at=0, since=100),
+    ):
+        assert [f.severity for f in found(faulty, "untrained_layer") if f.block == 2] == ["fault"]
+        assert diagnose(faulty).exit_code == 1
+
+
+def test_short_steps_of_adapters_or_of_the_first_few_steps_are_no_low_learning_rate():
+    slow = changed(series(healthy(), loss=[NAN] + [3.88] * 6), "update_ratio", 1e-4, since=100)
+    assert found(slow, "learning_rate_too_low")[0].severity == "fault"
+    assert found(changed(slow, "unmoved", 0.8, since=100), "learning_rate_too_low") == []
+    early = healthy(steps=(0, 1, 2, 5, 10, 20, 50), every=100)
+    early = changed(series(early, loss=[NAN] + [3.88] * 6), "update_ratio", 1e-4, since=1)
+    assert found(early, "learning_rate_too_low") == []
+
+
+def test_the_first_steps_of_adam_may_be_long():
+    early = healthy(steps=(0, 1, 2, 5, 10, 100, 200), every=100)
+    assert found(changed(early, "update_ratio", 0.06, steps=(1, 2, 5)), "learning_rate_too_high") == []
+    (finding,) = found(changed(early, "update_ratio", 0.06, steps=(1, 2, 5, 10)), "learning_rate_too_high")
+    assert finding.first_step == 5
+
+
+def test_uniform_attention_is_not_judged_where_the_number_of_outcomes_is_unknown():
+    history = broken("uniform_attention", "attention_entropy", (1, ALL), 0.9999)
+    assert found(history, "uniform_attention") != []
+    classes = changed(history, "target_entropy", NAN)
+    assert found(classes, "uniform_attention") != []
+    classes = dataclasses.replace(classes, facts=dataclasses.replace(classes.facts, objective="other"))
+    assert "predicted tokens only" in diagnose(classes).not_checked["uniform_attention"]
+
+
+def test_tensors_of_a_decoder_beside_the_encoder_that_is_measured_are_of_none_of_its_blocks():
+    name = "decoder.block.1.layer.0.SelfAttention.q.weight"
+    history = changed(healthy(causal=False), None, None, since=200, unmoved=(name,))
+    (finding,) = found(history, "untrained_layer")
+    assert (finding.block, finding.severity) == (None, "warning")
+    causal = changed(healthy(), "unmoved", 0.1, at=1, since=200, unmoved=(name,))
+    assert [f.block for f in found(causal, "untrained_layer")] == [2]
+
+
 # What follows from what
 
 
 def test_consequences_are_listed_with_their_cause():
-    history = changed(healthy(), "carry", 0.0, at=1, since=200)
+    history = changed(healthy(), "muted_carry", 0.0, at=1, since=200)
     history = changed(history, "mean_cosine", 0.999, at=slice(3, None), since=300)
     history = changed(history, "token_similarity", 0.99, at=slice(3, None), since=300)
     diagnosis = diagnose(history)
@@ -627,7 +756,7 @@ def test_consequences_are_listed_with_their_cause():
 
 
 def test_what_comes_before_a_cause_or_elsewhere_is_no_consequence():
-    history = changed(healthy(), "carry", 0.0, at=2, since=300)
+    history = changed(healthy(), "muted_carry", 0.0, at=2, since=300)
     before = changed(history, "mean_cosine", 0.999, at=1, since=300)
     assert {f.rule for f in diagnose(before).findings} == {"no_residual", "rank_collapse"}
     earlier = changed(history, "mean_cosine", 0.999, at=4, since=100)
@@ -650,6 +779,24 @@ def test_many_findings_at_once_are_each_told_once():
     diagnosis = diagnose(changed(history, "attention_logits", 25.0, since=200))
     told = list(diagnosis.all_findings())
     assert len(told) == len({(f.rule, f.block, f.head) for f in told}) >= len(PLACES) - 2
+
+
+def test_what_is_not_finite_does_not_hide_how_a_model_is_built():
+    history = checkpoint(changed(healthy(), "twin", 0.999, at=slice(0, 2)))
+    history = changed(history, "nonfinite", 1.0, at=slice(3, None), broken_at="transformer.h.2.mlp.c_fc")
+    history = changed(history, "dead_units", 1.0, at=1)
+    diagnosis = diagnose(history)
+    assert {f.rule for f in diagnosis.findings} == {"not_finite", "duplicated_layer"}
+    (cause,) = (f for f in diagnosis.findings if f.rule == "not_finite")
+    assert [f.rule for f in cause.related] == ["dead_units"]
+
+
+def test_units_that_die_long_after_a_bad_start_are_a_fault_of_their_own():
+    start = changed(healthy(), "probe_loss", np.log(VOCABULARY) + 1, steps=(0,))
+    (cause,) = diagnose(changed(start, "dead_units", 1.0, at=1)).findings
+    assert (cause.rule, [f.rule for f in cause.related]) == ("initialization_scale", ["dead_units"])
+    later = diagnose(changed(start, "dead_units", 1.0, at=1, since=300)).findings
+    assert [f.rule for f in later] == ["initialization_scale", "dead_units"]
 
 
 def test_a_warning_does_not_hide_a_fault():
@@ -722,8 +869,8 @@ def test_more_persistence_waits_longer():
 
 
 STRICT_IS_LOW = {
-    "order_sensitivity", "carry", "large_carry", "carry_contribution", "contribution", "signal_loss", "headroom",
-    "gradient_loss",
+    "order_sensitivity", "carry", "large_carry", "muted_carry", "carry_contribution", "contribution", "signal_loss",
+    "headroom", "gradient_loss",
     "collapsed_attention", "head_output", "update_ratio_low", "untrained_ratio", "plateau_change", "plateau_excess",
     "constant_entropy", "leak_ratio", "initial_contribution", "initial_attention", "initial_logits",
 }
@@ -731,7 +878,8 @@ BY_PLACE = {
     "mean_cosine": "collapsed_cosine", "token_similarity": "token_similarity", "headroom": "headroom",
     "dead_units": "dead_units", "saturated_units": "saturated_units", "gradient_norm_block": "gradient_loss",
     "order_sensitivity": "order_sensitivity", "future_sensitivity": "future_sensitivity",
-    "scale_response": "scale_response", "carry": "carry", "contribution": "contribution", "twin": "twin",
+    "scale_response": "scale_response", "muted_carry": "muted_carry", "contribution": "contribution",
+    "twin": "twin",
     "head_output": "head_output", "update_ratio": "untrained_ratio",
 }
 LEAK = {"loss": [NAN, 2.0, 0.5, 0.4, 0.4, 0.4, 0.4], "probe_loss": [4.7, 4.2, 4.3, 4.5, 4.6, 4.7, 4.8]}
@@ -747,7 +895,8 @@ def deciding():
     for name in ("signal_growth", "signal_loss", "uniform_attention", "learned_share"):
         rule = {"signal_growth": "exploding_signal", "signal_loss": "vanishing_signal"}.get(name, "uniform_attention")
         table[name] = rule, by_rule[rule]
-    table["carry_contribution"] = "no_residual", by_rule["no_residual"]
+    for name in ("carry", "carry_contribution"):
+        table[name] = "no_residual", changed(unmuted(healthy()), "carry", -0.1, at=2)
     for name in ("collapsed_attention", "attention_logits"):
         table[name] = "attention_entropy_collapse", by_rule["attention_entropy_collapse"]
     risen = changed(healthy(), "state_norm", np.array(HEALTHY["state_norm"]) * 11_000, since=300)
@@ -758,10 +907,9 @@ def deciding():
     resting, mixed = series(healthy(), **RESTING), series(healthy(), loss=[NAN, 3.9, 3.5, 3.2, 4.3, 4.2, 4.1])
     start = {name: changed(healthy(), *edit, steps=(0,)) for name, edit in {
         "initial_excess": ("probe_loss", 5.5), "initial_growth": ("state_norm", np.array([1, 1, 9, 9, 9]) / 30),
-        "initial_contribution": ("contribution", 0.005), "initial_attention": ("attention_entropy", 0.7),
-        "initial_logits": ("attention_logits", 0.004),
+        "initial_contribution": ("contribution", 0.005), "initial_logits": ("attention_logits", 0.004),
     }.items()}
-    streams = changed(changed(healthy(), "large_carry", 1.0), "large_carry", 0.4, at=2, since=300)
+    streams = changed(unmuted(healthy(), 1.0), "large_carry", 0.4, at=2, since=300)
     return table | {
         "large_carry": ("no_residual", streams), "persistence": ("dead_units", by_rule["dead_units"]),
         "signal_rise": ("exploding_signal", risen), "signal_growth_first": ("exploding_signal", first),
@@ -778,7 +926,10 @@ def deciding():
         "batch_repetition": ("constant_data", changed(healthy(), "batch_repetition", 0.99, since=100)),
         "constant_entropy": ("constant_data", changed(healthy(), "target_entropy", 0.01, since=100)),
         "leak_ratio": ("label_leak", series(healthy(), **LEAK)),
-    } | {name: ("initialization_scale", history) for name, history in start.items()}
+    } | {name: ("initialization_scale", history) for name, history in start.items()} | {
+        name: ("initialization_scale", sharp_at_the_start((2, ALL), 0.7))
+        for name in ("initial_attention", "initial_sharp_logits")
+    } | {"gradient_least": ("exploding_gradient", changed(healthy(), "gradient_norm", 50.0, since=400))}
 
 
 DECIDING = deciding()

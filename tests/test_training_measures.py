@@ -29,6 +29,7 @@ from infogeo.capacity.linear import linear_gaussian_capacity
 from infogeo.errors import ArgumentError, ModelError
 from infogeo.spectrum import top_component_share
 from infogeo.training import QUANTITIES, TrainingHistory
+from infogeo_adapters.training._broken import LOSS, broken_forward, live_batch
 from infogeo_adapters.training.measuring import MEASURED, ProbeMeter
 from infogeo_adapters.training.probe import ProbeBatch, probe_batch
 
@@ -202,6 +203,71 @@ def test_padding_counts_for_nothing() -> None:
     assert not meter.failed
     for name in two:
         assert two[name] == pytest.approx(one[name], rel=2e-3, abs=2e-5, nan_ok=True), name
+
+
+def spoiled(module: Any, where: np.ndarray, value: float) -> Any:
+    """A module whose output has a value at some places (texts, tokens), whatever it computes."""
+    return module.register_forward_hook(lambda m, a, y: y.masked_fill(torch.from_numpy(where)[..., None], value))
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_what_is_not_finite_in_padding_alone_is_no_finding(left: bool, value: float) -> None:
+    mask = np.ones_like(IDS)
+    for b in range(len(mask)):
+        mask[b, slice(0, 2 + b % 7) if left else slice(13 + b % 7, None)] = 0
+    net = gpt(resid_pdrop=0.0, n_layer=2).eval()
+    batch = probe_batch(net, {"input_ids": IDS, "attention_mask": mask})
+    meter = ProbeMeter(net, batch, quantities=["nonfinite", "headroom", "large_carry", "scale_response"],
+                       number_format="float16")
+    healthy = meter.measure()
+    handles = [spoiled(net.transformer.h[1].mlp.c_proj, mask == 0, value), spoiled(net.lm_head, mask == 0, value)]
+    found = meter.measure()
+    assert meter.broken_at is None
+    assert not meter.failed
+    for name in found:
+        assert found[name] == pytest.approx(healthy[name], rel=1e-5), name
+    for handle in handles:
+        handle.remove()
+    if value == 1e30:
+        return
+    spoiled(net.transformer.h[0].mlp.c_proj, mask == 0, value)  # attention of the next block makes it everybody's
+    found = meter.measure()
+    assert meter.broken_at is not None
+    assert meter.broken_at.startswith("transformer.h.1.attn")
+    assert found["nonfinite"][:2].tolist() == [0, 0]
+    assert found["nonfinite"][2] > 0
+    assert not found["headroom"][2] > 1
+
+
+def test_a_single_number_that_is_not_finite_at_a_real_token_is_found() -> None:
+    net = gpt().eval()
+    mask = np.ones_like(IDS)
+    mask[:, -3:] = 0
+    last = np.zeros_like(mask, bool)
+    last[5, 16] = True
+    meter = ProbeMeter(net, probe_batch(net, {"input_ids": IDS, "attention_mask": mask}), quantities=["nonfinite"])
+    handle = spoiled(net.transformer.h[2].mlp.c_fc, last, float("nan"))
+    assert meter.measure()["nonfinite"][3] == pytest.approx(1 / mask.sum())
+    assert meter.broken_at == "transformer.h.2.mlp.c_fc"
+    handle.remove()
+    spoiled(net.lm_head, last, float("nan"))
+    assert meter.measure()["nonfinite"].max() == 0
+    assert meter.broken_at == "lm_head"
+
+
+def test_a_live_batch_is_searched_at_its_tokens_before_its_padding() -> None:
+    net = gpt().eval()
+    mask = np.ones_like(IDS)
+    mask[:, :4] = 0
+    named = {"input_ids": torch.from_numpy(IDS), "attention_mask": torch.from_numpy(mask)}
+    batch = live_batch((), named, "cpu")
+    assert broken_forward(net, batch) == LOSS
+    spoiled(net.transformer.ln_f, mask == 0, float("nan"))
+    assert broken_forward(net, batch) == "transformer.ln_f"
+    spoiled(net.lm_head, mask == 1, float("inf"))
+    assert broken_forward(net, batch) == "lm_head"
+    assert broken_forward(net, live_batch((), {"input_ids": named["input_ids"]}, "cpu")) == "transformer.ln_f"
 
 
 def test_headroom_counts_what_happens_inside_a_block() -> None:
@@ -578,6 +644,56 @@ def test_large_carry_tells_whether_there_is_a_residual_stream() -> None:
     assert np.isnan(measured(gpt().to(torch.bfloat16), "large_carry")).all()
 
 
+def test_muted_blocks_return_their_input_where_there_is_a_residual_stream() -> None:
+    for make in (gpt, llama, bert):
+        for double in (False, True):
+            net = make().to(torch.bfloat16) if double else sharper(make())
+            assert measured(net, "muted_carry").min() > 0.9
+    for name, least in (("bart", 0.6), ("marian", 0.6), ("deberta-v2", 0.6), ("t5", 0.99), ("neox", 0.99)):
+        net = make_specimen(name)
+        meter = ProbeMeter(net, probe_batch(net, IDS % 60, objective="none"), quantities=["muted_carry"])
+        assert meter.measure()["muted_carry"].min() > least, name
+    for part in ("attention.output", "output"):
+        net = sharper(bert())
+        module = net.bert.encoder.layer[1].get_submodule(part)
+        own = module.forward
+        module.forward = lambda states, residual, own=own: own(states, torch.zeros_like(residual))
+        found = measured(net, "muted_carry")
+        assert found[1] == pytest.approx(0, abs=1e-3)
+        assert found[[0, 2]].min() > 0.9
+
+
+def test_muted_carry_by_hand() -> None:
+    net = sharper(bert()).eval()
+    stream, _ = tail_of(net, torch.from_numpy(MASKED["input_ids"]))
+    layer = net.bert.encoder.layer[1]
+    with torch.no_grad():
+        y = layer.output.LayerNorm(layer.attention.output.LayerNorm(stream[1])).double().flatten(0, 1)
+    x = stream[1].double().flatten(0, 1)
+    x, y = (z / z.norm(dim=1, keepdim=True) for z in (x, y))
+    x, y = x - x.mean(0), y - y.mean(0)
+    wanted = float((x * y).sum() / (x.norm() * y.norm()))
+    meter = ProbeMeter(net, probe_of(net), quantities=["muted_carry"])
+    before = [len(module._forward_hooks) for module in net.modules()]
+    assert meter.measure()["muted_carry"][1] == pytest.approx(wanted, abs=1e-5)
+    assert [len(module._forward_hooks) for module in net.modules()] == before
+
+
+def test_a_first_block_behind_a_norm_may_do_without_its_own() -> None:
+    net = make_specimen("modernbert")
+    meter = ProbeMeter(net, probe_batch(net, IDS % 60, objective="none"), quantities=["scale_response"])
+    found = meter.measure()["scale_response"]
+    assert np.isnan(found[0])
+    assert found[1:].max() < 0.2
+    layer = net.model.layers[1]
+    layer.attn_norm = torch.nn.Identity()
+    assert meter.measure()["scale_response"][1] > 0.5
+    bare = bert()  # its embeddings end with a norm, too
+    first = bare.bert.encoder.layer[0]
+    first.attention.output.LayerNorm = first.output.LayerNorm = torch.nn.Identity()
+    assert measured(bare, "scale_response")[0] > 0.5
+
+
 def test_scale_response_by_hand() -> None:
     net = sharper(gpt()).eval()
     block = net.transformer.h[1]
@@ -926,7 +1042,7 @@ def test_a_plain_module(given: str) -> None:
     assert meter.vocabulary == VOCABULARY
     assert meter.causal
     without = {"attention_entropy", "attention_logits", "attention_capacity", "head_output", "dead_units"}
-    assert set(meter.missing) == without | {"saturated_units"}
+    assert set(meter.missing) == without | {"saturated_units", "muted_carry"}
     assert "blocks were given" in meter.missing["dead_units"]
     assert found["state_norm"].shape == (3,)
     assert found["future_sensitivity"].max() < 1e-6

@@ -96,7 +96,8 @@ class HeadMeter:
         scores = None if call is None else _scores(call)
         if scores is not None:
             size = torch.where(seen, scores.abs(), torch.zeros_like(scores)).amax(dim=-1)
-            self.largest[block] = float(size.amax())
+            asking = self._mask[:, None, :].expand(size.shape)
+            self.largest[block] = float(size[asking].amax())
         else:  # by the weights alone logits are known up to a constant of the query; half their range
             tiny = torch.finfo(torch.float32).tiny
             logs = maps.double().clamp_min(tiny).log()

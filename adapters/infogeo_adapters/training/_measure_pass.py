@@ -55,9 +55,12 @@ class Passed:
     calls: list[BlockCall] = field(default_factory=list)
     logits: torch.Tensor | None = None
     broken_at: str | None = None
-    """The first module without modules inside whose output was not finite."""
+    """The first module without modules inside whose output at a token that is no padding was not finite."""
     largest: dict[int, float] = field(default_factory=dict)
-    """Largest absolute number that a module put out, by block; 0 before the first. NaN if one was NaN."""
+    """Largest absolute number that a module put out at such a token, by block; 0 before the first. NaN if one was NaN.
+    """
+    normalized: torch.Tensor | None = None
+    """What the last normalization before the first block put out."""
     mixed: dict[int, torch.Tensor] = field(default_factory=dict)
     """Input of the output projection of attention, by block."""
     units: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -106,7 +109,7 @@ def run_watched(
         recorder = None
         if on_maps is not None and structure.way is not None and structure.stack is not None:
             recorder = scope.enter_context(_attention(structure.net, structure.stack, structure.way, on_maps))
-        scope.enter_context(_hooks(structure, passed, leaves=leaves, parts=parts))
+        scope.enter_context(_hooks(structure, passed, mask.bool(), leaves=leaves, parts=parts))
         output = call_model(structure, ids, mask)
         if recorder is not None:
             recorder.from_output(output)
@@ -130,7 +133,7 @@ def _attention(net: Any, stack: Stack, way: Way, on_maps: OnMaps) -> Iterator[Re
 
 
 @contextlib.contextmanager
-def _hooks(structure: Structure, passed: Passed, *, leaves: bool, parts: bool) -> Iterator[None]:
+def _hooks(structure: Structure, passed: Passed, real: torch.Tensor, *, leaves: bool, parts: bool) -> Iterator[None]:
     """Hooks on blocks and what is in them."""
     running: dict[str, Any] = {"block": 0, "inside": False, "args": (), "kwargs": {}, "x": None, "turns": {}}
 
@@ -155,7 +158,7 @@ def _hooks(structure: Structure, passed: Passed, *, leaves: bool, parts: bool) -
             handles.append(block.register_forward_pre_hook(of_this_thread(enter), with_kwargs=True))
             handles.append(block.register_forward_hook(of_this_thread(leave)))
         if leaves:
-            handles += _leaf_hooks(structure, passed, running)
+            handles += _leaf_hooks(structure, passed, running, real)
         if parts:
             handles += _part_hooks(structure, passed, running)
         yield
@@ -164,7 +167,7 @@ def _hooks(structure: Structure, passed: Passed, *, leaves: bool, parts: bool) -
             handle.remove()
 
 
-def _leaf_hooks(structure: Structure, passed: Passed, running: dict[str, Any]) -> list[Any]:
+def _leaf_hooks(structure: Structure, passed: Passed, running: dict[str, Any], real: torch.Tensor) -> list[Any]:
     import torch
 
     def look(name: str) -> Any:
@@ -172,7 +175,9 @@ def _leaf_hooks(structure: Structure, passed: Passed, running: dict[str, Any]) -
             found = _first(output) if output is not None else None
             if not isinstance(found, torch.Tensor) or not found.is_floating_point() or not found.numel():
                 return
-            size = float(found.detach().abs().max())
+            if not running["block"] and is_norm(module):
+                passed.normalized = found.detach()
+            size = float(without_padding(found.detach(), real).abs().max())
             if passed.broken_at is None and not size < float("inf"):
                 passed.broken_at = name
             if running["inside"] or not running["block"]:
@@ -184,6 +189,26 @@ def _leaf_hooks(structure: Structure, passed: Passed, running: dict[str, Any]) -
         module.register_forward_hook(of_this_thread(look(name)))
         for name, module in structure.net.named_modules() if next(module.children(), None) is None
     ]
+
+
+def is_norm(module: torch.nn.Module) -> bool:
+    """Whether a module normalizes, by the name of its class."""
+    return "norm" in type(module).__name__.lower()
+
+
+def without_padding(values: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """What a module put out at tokens that are no padding; all of it where it is not clear which tokens it is of.
+
+    Parameters
+    ----------
+    values : torch.Tensor, shape (B, T, ...), (T, B, ...) or (B * T, ...)
+    real : torch.Tensor of bool, shape (B, T)
+    """
+    if values.shape[:2] == real.shape:
+        return values[real]
+    if values.shape[:2] == real.T.shape:
+        return values[real.T]
+    return values[real.reshape(-1)] if values.shape[:1] == real.reshape(-1).shape else values
 
 
 def _larger(one: float, other: float) -> float:

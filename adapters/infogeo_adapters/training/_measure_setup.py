@@ -12,7 +12,7 @@ from infogeo._checks import FloatArray
 from infogeo.errors import ArgumentError
 from infogeo.training import QUANTITIES
 from infogeo_adapters.training._measure_structure import Structure
-from infogeo_adapters.training.probe import ProbeBatch, is_transformers
+from infogeo_adapters.training.probe import IGNORED, ProbeBatch, is_transformers
 from infogeo_adapters.transformers.stack import evaluating, quiet
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def why_missing(
         found["head_output"] = why_not.get("heads", "no output projection of attention was found")
     if not structure.lasts:
         found["dead_units"] = why_not.get("units", "no feed-forward was found")
+    if not structure.outputs or not structure.lasts:
+        found["muted_carry"] = found.get("head_output") or found["dead_units"]
     if not bounded:
         unbounded = "the activation function of the feed-forward has no two bounds, or it is gated"
         found["saturated_units"] = unbounded if structure.lasts else why_not.get("units", unbounded)
@@ -77,12 +79,12 @@ def why_missing(
 
 
 def headroom(
-    passed: Passed, heads: HeadMeter | None, states: Sequence[torch.Tensor], narrow: str | None
+    passed: Passed, heads: HeadMeter | None, states: Sequence[torch.Tensor], real: torch.Tensor, narrow: str | None
 ) -> FloatArray:
     """(L + 1) largest number of a format over the largest absolute number of each layer.
 
-    That is of the state after a block and of all that modules inside it put out, the logits of attention among it. Zero
-    if something was infinite, NaN if something was NaN.
+    That is of the state after a block and of all that modules inside it put out, the logits of attention among it, at
+    tokens that are no padding. Zero if something was infinite, NaN if something was NaN.
 
     Parameters
     ----------
@@ -90,6 +92,8 @@ def headroom(
     heads : HeadMeter, optional
     states : sequence of torch.Tensor
         Layers 0 to L.
+    real : torch.Tensor of bool, shape (B, T)
+        Which tokens are no padding.
     narrow : str, optional
         Name of the format, by default that of the states.
     """
@@ -100,7 +104,7 @@ def headroom(
     sizes = []
     for layer, state in enumerate(states):
         size = np.array([
-            float(state.abs().max()), passed.largest.get(layer, 0.0),
+            float(state[real].abs().max()), passed.largest.get(layer, 0.0),
             heads.largest.get(layer, 0.0) if heads is not None else 0.0,
         ])
         sizes.append(float(size.max()))  # NaN if one of them is
@@ -124,6 +128,17 @@ def untouched(net: torch.nn.Module, device: torch.device) -> Iterator[None]:
     finally:
         for module, call in compiled:
             module.__dict__[code] = call
+
+
+def check_targets(probe: ProbeBatch, outcomes: int, name: str) -> None:
+    """Raise unless all targets are among the outcomes that the model predicts."""
+    said = probe.targets[probe.targets != IGNORED]
+    wrong = said[(said < 0) | (said >= outcomes)]
+    if len(wrong):
+        raise ArgumentError(
+            f"labels: found {int(wrong[0])}, but {name} predicts {outcomes} outcomes, numbered from 0; give labels "
+            f"among these, and {IGNORED} where there is nothing to predict"
+        )
 
 
 def asked(quantities: Sequence[str] | None) -> tuple[str, ...]:

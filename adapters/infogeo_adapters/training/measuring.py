@@ -12,21 +12,17 @@ import numpy as np
 from infogeo._checks import FloatArray
 from infogeo.errors import ArgumentError, ModelError
 from infogeo.training import QUANTITIES, RunFacts, TrainingRecord
-from infogeo_adapters.training._measure_attention import HeadMeter, head_outputs
-from infogeo_adapters.training._measure_blocks import (
-    activation_bounds,
-    dead_share,
-    measure_blocks,
-    saturated_share,
-    twins,
-)
+from infogeo_adapters.training._measure_attention import HeadMeter
+from infogeo_adapters.training._measure_blocks import activation_bounds, measure_blocks, twins
 from infogeo_adapters.training._measure_gradients import measure_gradients
+from infogeo_adapters.training._measure_parts import measure_heads, measure_parts
 from infogeo_adapters.training._measure_pass import Passed, run_watched
 from infogeo_adapters.training._measure_predictions import cross_entropy, is_time_major, measure_predictions
 from infogeo_adapters.training._measure_probes import (
     Exchanges,
     future_sensitivity,
     large_carry,
+    muted_carry,
     order_sensitivity,
     own_states,
     scale_response,
@@ -37,6 +33,7 @@ from infogeo_adapters.training._measure_setup import (
     LENS,
     MEASURED,
     asked,
+    check_targets,
     format_name,
     headroom,
     untouched,
@@ -44,7 +41,7 @@ from infogeo_adapters.training._measure_setup import (
 )
 from infogeo_adapters.training._measure_states import choose_rows, measure_states
 from infogeo_adapters.training._measure_structure import call_model, find_structure
-from infogeo_adapters.training.probe import IGNORED, ProbeBatch, bare, is_transformers, vocabulary_of
+from infogeo_adapters.training.probe import ProbeBatch, bare, is_transformers, vocabulary_of
 from infogeo_adapters.transformers.locks import lock_of
 
 if TYPE_CHECKING:
@@ -69,7 +66,8 @@ class ProbeMeter:
     ``state_norm`` to ``differential_entropy``
         Of at most 1024 tokens, drawn once; padding is left out. ``effective_rank`` is of the singular values of
         centered states. ``differential_entropy`` is of the leading principal components, all or a quarter of the number
-        of tokens. ``headroom`` counts what the modules inside the block put out, and its logits of attention, too.
+        of tokens. ``headroom`` counts what the modules inside the block put out, and its logits of attention, too;
+        neither it nor ``nonfinite`` counts padding.
     ``matrix_entropy``, ``input_information``, ``target_information``
         Matrix-based, the entropy of order one and the informations of order two, of at most 256 tokens. The kernel of
         states is Gaussian with half the median distance of the tokens as width, for each layer its own; that of targets
@@ -86,6 +84,9 @@ class ProbeMeter:
     ``large_carry``
         Beside an input a thousand times as large, what a block adds behind a norm is nothing: the slope is one where
         there is a residual stream, zero where there is none or the output is normalized. NaN in half precision.
+    ``muted_carry``
+        The output projection of attention and the last map of the feed-forward give zeros, so that what comes out of
+        the block came by its residual stream. Tokens are scaled to norm one and centered. NaN where these are unknown.
     ``scale_response``
         With what the block adds, or with what it returns, whichever changes less.
     ``dead_units``, ``saturated_units``
@@ -169,7 +170,7 @@ class ProbeMeter:
         logits = first.logits
         self.vocabulary = int(logits.shape[-1]) if logits is not None else vocabulary_of(net) or 0
         if logits is not None:
-            _check_targets(probe, self.vocabulary, type(net).__name__)
+            check_targets(probe, self.vocabulary, type(net).__name__)
         self.heads = tuple(self.structure.heads.get(b, 0) for b in range(1, self.depth + 1))
         self.causal = self.structure.causal or (not is_transformers(net) and probe.objective == "next token")
         self.dtype = str(first.calls[0].y.dtype).removeprefix("torch.")
@@ -290,12 +291,13 @@ class ProbeMeter:
         if passed is None:
             return
         time_major = is_time_major(passed, ids)
-        states = passed.states(time_major)
-        bad = [float((~s.isfinite()).double().mean()) for s in states]
-        if any(bad) or (passed.logits is not None and not bool(passed.logits.isfinite().all())):
+        states, real = passed.states(time_major), mask.bool()
+        bad = [float((~s[real].isfinite()).double().mean()) for s in states]
+        if any(bad) or (passed.logits is not None and not bool(passed.logits[real].isfinite().all())):
             self.broken_at = passed.broken_at
         with self._trying("nonfinite", "headroom"):
-            self._put(found, {"nonfinite": np.array(bad), "headroom": headroom(passed, heads, states, self._format)})
+            room = headroom(passed, heads, states, real, self._format)
+            self._put(found, {"nonfinite": np.array(bad), "headroom": room})
         rows = self._rows
         places = torch.from_numpy(rows.texts).to(ids.device), torch.from_numpy(rows.places).to(ids.device)
         layers = [self._rows_of(state, places) for state in states]
@@ -308,7 +310,13 @@ class ProbeMeter:
                 for x, y in (self._pair(call, time_major, places) for call in passed.calls)
             ]
             self._put(found, measure_blocks(pairs, rows.texts, self._wanted))
-        self._measure_parts(found, passed, heads, mask, time_major)
+        held = real.T if time_major else real
+        if heads is not None:
+            measure_heads(heads, found, self._trying)
+        measure_parts(self.structure, passed, held, self._bounds, found, self._trying)
+        if "twin" in found:
+            with self._trying("twin"):
+                found["twin"], self.twins = twins(self.modules)
         if self._wanted("probe_loss") and passed.logits is not None:
             found["probe_loss"] = np.array(cross_entropy(passed.logits, targets))
         if any(map(self._wanted, LENS)):
@@ -317,7 +325,7 @@ class ProbeMeter:
                 self._put(found, values)
                 if why:
                     self.failed |= {n: why for n in LENS if self._wanted(n)}
-        self._measure_probes(found, passed)
+        self._measure_probes(found, passed, held)
         if any(map(self._wanted, GRADIENTS)):
             with self._trying(*GRADIENTS):
                 self._put(found, measure_gradients(self.structure, self.modules, ids, mask, targets))
@@ -351,65 +359,24 @@ class ProbeMeter:
         x, y = (s.transpose(0, 1) if time_major else s for s in (call.x, call.y))
         return self._rows_of(x, places), self._rows_of(y, places)
 
-    def _measure_parts(
-        self, found: dict[str, FloatArray], passed: Passed, heads: HeadMeter | None, mask: torch.Tensor,
-        time_major: bool,
-    ) -> None:
-        """Heads, hidden units, and blocks that are alike."""
-        if heads is not None:
-            self._put(found, {"attention_entropy": heads.entropy, "attention_logits": heads.logits})
-            if self._wanted("attention_capacity"):
-                with self._trying("attention_capacity"):
-                    self._put(found, {"attention_capacity": heads.capacities()})
-        real = mask.bool()
-
-        def tokens(values: torch.Tensor) -> torch.Tensor | None:
-            if values.ndim == 3 and time_major:
-                values = values.transpose(0, 1)
-            return values[real] if tuple(values.shape[:2]) == tuple(real.shape) else values.reshape(
-                *real.shape, -1)[real] if values.numel() // values.shape[-1] == real.numel() else None
-
-        for block in range(1, self.depth + 1):
-            with self._trying("head_output"):
-                mixed = tokens(passed.mixed[block]) if block in passed.mixed else None
-                if self._wanted("head_output") and mixed is not None:
-                    count = self.heads[block - 1]
-                    values = head_outputs(mixed, self.structure.outputs[block][0], count)
-                    if values is not None:
-                        found["head_output"][block - 1, :count] = values
-            with self._trying("dead_units", "saturated_units"):
-                units = tokens(passed.units[block]) if block in passed.units else None
-                if units is not None and self._wanted("dead_units"):
-                    found["dead_units"][block - 1] = dead_share(units)
-                if units is not None and self._wanted("saturated_units") and block in self._bounds:
-                    found["saturated_units"][block - 1] = saturated_share(units, self._bounds[block])
-        if self._wanted("twin"):
-            with self._trying("twin"):
-                found["twin"], self.twins = twins(self.modules)
-
-    def _measure_probes(self, found: dict[str, FloatArray], passed: Passed) -> None:
-        if self._wanted("large_carry"):
-            with self._trying("large_carry"):
-                found["large_carry"] = np.array([large_carry(call) for call in passed.calls])
-        if self._wanted("scale_response"):
-            with self._trying("scale_response"):
-                found["scale_response"] = np.array([scale_response(call) for call in passed.calls])
-        if not any(map(self._wanted, ("future_sensitivity", "order_sensitivity"))):
+    def _measure_probes(self, found: dict[str, FloatArray], passed: Passed, real: torch.Tensor) -> None:
+        calls = list(enumerate(passed.calls, 1))
+        with self._trying("large_carry"):
+            if "large_carry" in found:
+                found["large_carry"] = np.array([large_carry(call, real) for _, call in calls])
+        with self._trying("muted_carry"):
+            if "muted_carry" in found:
+                found["muted_carry"] = np.array([muted_carry(call, k, self.structure, real) for k, call in calls])
+        with self._trying("scale_response"):
+            if "scale_response" in found:
+                found["scale_response"] = np.array([
+                    scale_response(call, real, passed.normalized if k == 1 else None) for k, call in calls
+                ])
+        if "future_sensitivity" not in found and "order_sensitivity" not in found:
             return
         with self._trying("future_sensitivity", "order_sensitivity"):
             own, time_major = own_states(self.structure, self._exchanges, self._device())
-            if self._wanted("future_sensitivity"):
+            if "future_sensitivity" in found:
                 found["future_sensitivity"] = future_sensitivity(self.structure, self._exchanges, own, time_major)
-            if self._wanted("order_sensitivity"):
+            if "order_sensitivity" in found:
                 found["order_sensitivity"] = order_sensitivity(self.structure, self._exchanges, own, time_major)
-
-
-def _check_targets(probe: ProbeBatch, outcomes: int, name: str) -> None:
-    """Raise unless all targets are among the outcomes that the model predicts."""
-    said = probe.targets[probe.targets != IGNORED]
-    wrong = said[(said < 0) | (said >= outcomes)]
-    if len(wrong):
-        raise ArgumentError(
-            f"labels: found {int(wrong[0])}, but {name} predicts {outcomes} outcomes, numbered from 0; give labels "
-            f"among these, and {IGNORED} where there is nothing to predict"
-        )

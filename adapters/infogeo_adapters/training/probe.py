@@ -236,8 +236,8 @@ Read = tuple[NDArray[np.int64], NDArray[np.int64], "NDArray[np.int64] | None", "
 def _read(data: Any, tokenizer: Any, texts: int, tokens: int) -> Read:
     if data is None and tokenizer is None:
         raise ArgumentError(
-            "data: found None and no tokenizer; give tokenizer= (then the packaged text is taken), or data= with token "
-            "ids of your own, such as a batch of your evaluation data"
+            "probe: found None and no tokenizer; give tokenizer= (then the packaged text is taken), or as the probe "
+            "token ids of your own, such as a batch of your evaluation data"
         )
     if data is None:
         from infogeo_adapters.models import background_text
@@ -278,6 +278,11 @@ def _of_batch(data: Any, texts: int, tokens: int) -> Read:
     labels = given.get("labels")
     found = [ids, np.ones_like(ids) if mask is None else _array("attention_mask", mask)]
     if labels is not None:
+        if np.ndim(labels) == 1:
+            raise ShapeError(
+                f"labels: found shape {tuple(np.shape(labels))}, one for each text, wanted one for each token; leave "
+                "labels that are not of tokens out of the probe batch"
+            )
         found.append(_array("labels", labels))
     for name, array in zip(("attention_mask", "labels"), found[1:], strict=False):
         if array.shape != ids.shape:
