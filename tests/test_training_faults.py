@@ -166,6 +166,26 @@ def test_norms_are_taken_away_or_frozen(bench, started, architecture):
     assert moved[1]
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", ["norms_removed", "missing_positions"])
+def test_in_the_middle_of_a_run_parts_are_passed_by_and_stay(bench, started, architecture, name):
+    run = started(architecture)
+    run.advance()
+    before = {key: id(value) for key, value in run.model.named_parameters()}
+    usual = states(run, IDS)[1]
+    inject(bench, run, name)
+    assert {key: id(value) for key, value in run.model.named_parameters()} == before
+    assert not torch.allclose(states(run, IDS)[1], usual, atol=1e-4)
+    for block in bench.models.blocks_of(run.model, architecture):
+        for norm in bench.models.PARTS[architecture].norms:
+            states_in = torch.randn(2, 16)
+            assert torch.equal(bench.models.part(block, norm)(states_in), states_in) == (name == "norms_removed")
+    if name == "missing_positions":
+        other = IDS.clone()
+        other[:, [2, 5]] = IDS[:, [5, 2]]
+        torch.testing.assert_close(states(run, IDS)[0][1][:, -1], states(run, other)[0][1][:, -1])
+
+
 def moved_tensors(run, architecture):
     """Names of the tensors of each block that a step moves."""
     from faults.models import blocks_of
@@ -403,6 +423,12 @@ def test_the_objective_and_the_interval(bench):
     assert low == 0
     assert high == pytest.approx(1 - 0.025 ** 0.1)
     assert bench.score.clopper_pearson(0, 0) == (0.0, 1.0)
+    low, high = bench.score.clopper_pearson(3, 17)
+    assert bench.score.stats.binom.sf(2, 17, low) == pytest.approx(0.025)
+    assert bench.score.stats.binom.cdf(3, 17, high) == pytest.approx(0.025)
+    assert bench.score.clopper_pearson(0, 40, independent=10) == bench.score.clopper_pearson(0, 10)
+    assert bench.score.clopper_pearson(8, 40, independent=10) == pytest.approx(bench.score.clopper_pearson(2, 10))
+    assert bench.score.clopper_pearson(9, 9)[1] == 1.0
 
 
 def test_the_middle_of_the_best_stretch(bench):
@@ -499,6 +525,27 @@ def test_the_watch_on_the_loss(bench):
     assert [r.step for r in said] == [5, 30]
 
 
+def test_the_watch_beside_healthy_runs(bench, case):
+    rule = bench.baselines.BandRule(weight=1.0, margin=0.2, patience=2)
+    known = [list(np.linspace(4, 2, 40)), list(np.linspace(4.1, 2.1, 40))]
+    assert bench.baselines.band_alarms(list(np.linspace(4.2, 2.2, 40)), known, rule) == []
+    assert bench.baselines.band_alarms([4.0] * 40, known, rule)[0] == 8
+    late = [*np.linspace(4, 3, 21)[:20], *[1.0] * 20]
+    assert bench.baselines.band_alarms(late, known, rule)[0] == 22
+    assert bench.baselines.band_alarms([4.0, float("nan"), *[3.9] * 38], known, rule)[0] == 2
+    assert bench.baselines.band_alarms([9.0] * 40, [], rule) == []
+    steady = bench.baselines.moving_average([1.0, 3.0, 3.0], 0.5)
+    assert list(steady) == [1.0, 2.0, 2.5]
+    cases = [bench.score.Case(f"h{k}", "", (), 0, (), None, 4, "gpt2", usual=True) for k in range(3)]
+    other = bench.score.Case("o", "", (), 0, (), None, 4, "gpt2", usual=False)
+    assert bench.baselines.references_of(cases[0], [*cases, other]) == ["h1", "h2"]
+    bad = bench.score.Case("bad", "dead_block", ("loss",), 0, (), None, 4, "gpt2", usual=True)
+    losses = {f"h{k}": list(np.linspace(4, 2, 40) + 0.01 * k) for k in range(3)} | {"bad": [4.0] * 40, "o": [9.0] * 40}
+    chosen = bench.baselines.choose_band_rule([*cases, other, bad], losses)
+    assert bench.baselines.band_alarms(losses["bad"], [losses["h0"], losses["h2"]], chosen)
+    assert not bench.baselines.band_alarms(losses["h1"], [losses["h0"], losses["h2"]], chosen)
+
+
 def test_the_watch_is_chosen_to_part_healthy_and_faulty(bench, case):
     cases = [case(name="bad", rules=("loss",)), case(name="good", fault="", rules=())]
     losses = {"bad": [3.9] * 144, "good": list(np.linspace(4, 2, 144))}
@@ -531,6 +578,17 @@ def test_plans_have_two_halves_and_late_onsets(bench):
     others = [*bench.run.fault_plans(first=100), *bench.run.healthy_plans(first=100)]
     assert {p.seed for p in others} == {100 + p.seed for p in [*plans, *healthy]}
     assert not {(p.size, p.rate) for p in others} <= {(p.size, p.rate) for p in healthy}
+    more = list(bench.run.healthy_plans(80))
+    assert more[:32] == healthy
+    assert sum(p.usual for p in more[64:]) == 16
+    assert sum(p.usual and p.reported for p in more) == 4 + 8
+    encoder = list(bench.run.encoder_plans(first=200, language=7))
+    assert {p.fault for p in encoder} == {""} | {
+        n for n, f in bench.faults.FAULTS.items() if "bert" in f.architectures and not f.half
+    }
+    assert {p.language for p in encoder} == {7}
+    assert {p.onset > 0 for p in encoder if p.reported} == {False, True}
+    assert all(p.usual for p in encoder)
 
 
 def test_a_run_is_kept_and_not_run_again(bench, tmp_path, monkeypatch):
@@ -540,4 +598,9 @@ def test_a_run_is_kept_and_not_run_again(bench, tmp_path, monkeypatch):
     assert bench.run.finished(plan, tmp_path) == json.loads(json.dumps(found))
     monkeypatch.setattr(bench.run, "_train", lambda *_: pytest.fail("ran again"))
     assert bench.run.run_one(plan, tmp_path, monitored=False) == json.loads(json.dumps(found))
-    assert bench.run.finished(bench.run.Plan("rate_low", "llama", 1, steps=4), tmp_path) is None
+    other = bench.run.Plan("rate_low", "llama", 1, steps=4)
+    assert bench.run.finished(other, tmp_path) is None
+    for again in (lambda: bench.run.run_one(other, tmp_path), lambda: bench.run.run_all([other], tmp_path)):
+        with pytest.raises(FileExistsError, match="other settings"):
+            again()
+    assert bench.run.finished(plan, tmp_path) is not None

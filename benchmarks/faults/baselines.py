@@ -1,4 +1,4 @@
-"""What the diagnosis is set beside: a fixed rule on the loss curve, and WeightWatcher on the last weights."""
+"""What the diagnosis is set beside: two watches on the loss curve, and WeightWatcher on the last weights."""
 
 from __future__ import annotations
 
@@ -93,6 +93,65 @@ def choose_loss_rule(cases: Sequence[Case], losses: Mapping[str, Sequence[float]
     spread = np.maximum(np.ptp(ties, axis=0), 1e-9)
     chosen = ties[np.argmin((np.abs(ties - center) / spread).sum(axis=1))]
     return LossRule(float(chosen[0]), int(chosen[1]), int(chosen[2]), float(chosen[3]), float(chosen[4]))
+
+
+@dataclass(frozen=True)
+class BandRule:
+    """A watch on the loss that knows the curves of healthy runs of the same model, size and rate."""
+
+    weight: float
+    """Of the present loss in the moving average."""
+    margin: float
+    """Nats above the highest or below the lowest of these curves at the same step ..."""
+    patience: int
+    """... for so many steps in a row."""
+
+
+BAND_GRID = {
+    "weight": (1.0, 0.5, 0.25, 0.12), "margin": (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5),
+    "patience": (1, 2, 4, 8, 16),
+}
+
+
+def moving_average(losses: Sequence[float], weight: float) -> NDArray[np.float64]:
+    """Exponentially weighted, from the first loss on."""
+    return np.array(list(itertools.accumulate(losses, lambda mean, loss: (1 - weight) * mean + weight * loss)))
+
+
+def band_alarms(losses: Sequence[float], references: Sequence[Sequence[float]], rule: BandRule) -> list[int]:
+    """Steps, counted from 1, at which the loss has left the band of the references; none where there are none."""
+    if not references:
+        return []
+    curves = np.array([moving_average(reference, rule.weight) for reference in references])
+    values = moving_average(losses, rule.weight)
+    with np.errstate(invalid="ignore"):
+        away = ~((values <= curves.max(axis=0) + rule.margin) & (values >= curves.min(axis=0) - rule.margin))
+    run = list(itertools.accumulate(away, lambda length, bad: (length + 1) * int(bad), initial=0))[1:]
+    return [k + 1 for k, length in enumerate(run) if length >= rule.patience or not np.isfinite(losses[k])]
+
+
+def references_of(case: Case, pool: Sequence[Case]) -> list[str]:
+    """Names of the healthy runs of a pool with the settings of a run; never the run itself."""
+    return [c.name for c in pool if not c.fault and c.usual and c.architecture == case.architecture
+            and c.name != case.name]
+
+
+def choose_band_rule(cases: Sequence[Case], losses: Mapping[str, Sequence[float]]) -> BandRule:
+    """The best rule of the grid by the objective; of equally good ones the one with the earliest alarms."""
+    comparable = [case for case in cases if case.fault or case.usual]
+    scored: list[tuple[float, float, tuple[float, ...]]] = []
+    for values in itertools.product(*BAND_GRID.values()):
+        rule = BandRule(values[0], values[1], int(values[2]))
+        first: dict[str, float] = {}
+        for case in comparable:
+            alarms = band_alarms(losses[case.name], [losses[n] for n in references_of(case, cases)], rule)
+            first[case.name] = min((s - case.onset for s in alarms if s > case.onset), default=NEVER)
+        found = [np.isfinite(first[case.name]) for case in comparable if case.fault]
+        score = objective(found, [np.isfinite(first[case.name]) for case in comparable if not case.fault])
+        delays = [first[case.name] for case in comparable if case.fault and np.isfinite(first[case.name])]
+        scored.append((round(score, 12), -float(np.median(delays)) if delays else -NEVER, values))
+    weight, margin, patience = max(scored)[2]
+    return BandRule(weight, margin, int(patience))
 
 
 def _with(rule: LossRule, **values: float) -> LossRule:

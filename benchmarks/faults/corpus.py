@@ -68,7 +68,7 @@ def grammar(seed: int = 0) -> Grammar:
     return Grammar(classes=_cumulative(chain), words=_cumulative(words / words.sum(axis=-1, keepdims=True)))
 
 
-def masked(ids: Ids, rng: np.random.Generator, share: float = 0.2) -> tuple[Ids, Ids]:
+def masked(ids: Ids, rng: np.random.Generator, share: float = 0.3) -> tuple[Ids, Ids]:
     """Ids with a share of the tokens hidden, and targets: the tokens that were hidden, -100 elsewhere."""
     hidden = rng.random(ids.shape) < share
     hidden[:, 0] |= ~hidden.any(axis=1)

@@ -99,8 +99,12 @@ def _no_residual_anywhere(run: Training, block: int, head: int) -> tuple[int, ..
 
 
 def _remove_norms(run: Training, number: int) -> None:
+    """Take normalizations out; in the middle of a run they are passed by, so that the model keeps its parameters."""
     for name in PARTS[run.architecture].norms:
-        replace_part(_block(run, number), name, torch.nn.Identity())
+        if run.step:
+            _wrap(_named(run, number, name), lambda inner, states: states)
+        else:
+            replace_part(_block(run, number), name, torch.nn.Identity())
 
 
 def _norm_removed(run: Training, block: int, head: int) -> tuple[int, ...]:
@@ -278,6 +282,8 @@ def _missing_positions(run: Training, block: int, head: int) -> tuple[int, ...]:
             return torch.ones_like(cosine), torch.zeros_like(sine)
 
         _wrap(part(run.model, name), still)
+    elif run.step:
+        _wrap(part(run.model, name), lambda inner, positions: torch.zeros_like(inner(positions)))
     else:
         dtype = part(run.model, name).weight.dtype
         replace_part(run.model, name, _NoPositions(run.model.config.hidden_size).to(dtype))
@@ -347,7 +353,7 @@ FAULTS: dict[str, Fault] = {fault.name: fault for fault in (
     Fault("norm_frozen", "normalization of one block frozen", ("untrained_layer",), _norm_frozen),
     Fault("rate_high", "learning rate 30 times too high", ("learning_rate_too_high",), _rate(30.0), "model"),
     Fault("rate_low", "learning rate 100 times too low", ("learning_rate_too_low",), _rate(0.01), "model", late=False),
-    Fault("sharp_attention", "queries and keys of one block 25 times too large, no warm-up",
+    Fault("sharp_attention", "queries and keys of one block 25 times their initial scale, no warm-up",
           ("attention_entropy_collapse", "initialization_scale"), _sharp_attention),
     Fault("frozen_block", "one block frozen", ("untrained_layer",), _frozen_block),
     Fault("zeroed_head", "one head writes nothing", ("dead_head",), _zeroed_head, "head"),

@@ -26,7 +26,13 @@ RESULT = "result.json"
 """Written last: a folder that has it is complete."""
 WEIGHTS = "weights.npz"
 TRAINED = ("gpt2", "llama")
-"""Architectures that learn the grammar in so few steps; a masked model predicts too few tokens for that."""
+"""Architectures of the runs that there are always."""
+ENCODER, ENCODER_SEEDS, ENCODER_HEALTHY, ENCODER_RATE = "bert", 2, 8, 2e-3
+"""A masked encoder, with fewer seeds. It has only hidden words to learn from ..."""
+BATCHES = {ENCODER: {"texts": 128, "tokens": 8}}
+"""... and learns the grammar in so few steps from many short texts."""
+MORE = 32
+"""From this seed on, counted from the first, healthy runs have the settings of the runs with a fault again."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Plan:
     block: int = 1
     head: int = 1
     steps: int = STEPS
+    language: int = 0
+    """Seed of the grammar."""
 
     @property
     def name(self) -> str:
@@ -54,23 +62,34 @@ class Plan:
         """Whether it is of the half that is reported."""
         return self.seed % 2 == 1
 
+    @property
+    def usual(self) -> bool:
+        """Whether size and rate are those of the runs with a fault."""
+        return self.size == Size() and self.rate == (ENCODER_RATE if self.architecture == ENCODER else 3e-3)
 
-def healthy_plans(number: int = HEALTHY, first: int = 0) -> Iterator[Plan]:
-    """Healthy runs, seeds from the first on; the first of each kind have the settings of the runs with a fault."""
+
+def healthy_plans(number: int = HEALTHY, first: int = 0, language: int = 0) -> Iterator[Plan]:
+    """Healthy runs, seeds from the first on.
+
+    The first of each kind have the settings of the runs with a fault, and so have those beyond the first 64.
+    """
     for i in range(number):
         architecture, seed = TRAINED[i % len(TRAINED)], first + i // len(TRAINED)
-        if seed < first + SEEDS:
-            yield Plan("", architecture, seed)
+        if seed < first + SEEDS or seed >= first + MORE:
+            yield Plan("", architecture, seed, language=language)
             continue
         rng = np.random.default_rng([seed, i % len(TRAINED), 17])
         size = Size(
             width=int(rng.choice([32, 48, 64, 96])), depth=int(rng.choice([2, 3, 4, 6])), heads=int(rng.choice([2, 4])),
             activation=str(rng.choice(["relu", "gelu", "silu"])), dropout=float(rng.choice([0.0, 0.1])),
         )
-        yield Plan("", architecture, seed, size, rate=float(rng.choice([1e-3, 2e-3, 3e-3, 5e-3])))
+        yield Plan("", architecture, seed, size, rate=float(rng.choice([1e-3, 2e-3, 3e-3, 5e-3])),
+                   language=language)
 
 
-def fault_plans(names: Sequence[str] | None = None, seeds: int = SEEDS, first: int = 0) -> Iterator[Plan]:
+def fault_plans(
+    names: Sequence[str] | None = None, seeds: int = SEEDS, first: int = 0, language: int = 0
+) -> Iterator[Plan]:
     """Runs with a fault, half of the seeds from the start on, half from the middle where the fault can come there."""
     from faults.faults import FAULTS
 
@@ -87,7 +106,29 @@ def fault_plans(names: Sequence[str] | None = None, seeds: int = SEEDS, first: i
                 yield Plan(
                     name, architecture, seed, size, onset=int(rng.integers(STEPS // 2 - 10, STEPS // 2 + 10)) * late,
                     block=int(rng.integers(size.depth)) + 1, head=int(rng.integers(size.heads)) + 1,
+                    language=language,
                 )
+
+
+def encoder_plans(names: Sequence[str] | None = None, first: int = 0, language: int = 0) -> Iterator[Plan]:
+    """Runs of the masked encoder: healthy ones, and faults that it can have, every other one from the middle.
+
+    None in float16: so large batches take ten times as long in it.
+    """
+    from faults.faults import FAULTS
+
+    for seed in range(first, first + ENCODER_HEALTHY):
+        yield Plan("", ENCODER, seed, rate=ENCODER_RATE, language=language)
+    for k, (name, fault) in enumerate(FAULTS.items()):
+        if fault.half or ENCODER not in fault.architectures or (names is not None and name not in names):
+            continue
+        for seed in range(first, first + ENCODER_SEEDS):
+            rng, size = np.random.default_rng([k, seed, 29]), Size()
+            late = fault.late and (k + seed) % 2 == 1
+            yield Plan(
+                name, ENCODER, seed, size, ENCODER_RATE, int(rng.integers(STEPS // 2 - 10, STEPS // 2 + 10)) * late,
+                int(rng.integers(size.depth)) + 1, int(rng.integers(size.heads)) + 1, language=language,
+            )
 
 
 def finished(plan: Plan, folder: Path) -> dict[str, Any] | None:
@@ -96,14 +137,19 @@ def finished(plan: Plan, folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found if found["plan"] == asdict(plan) else None
+    return found if {"language": 0, **found["plan"]} == asdict(plan) else None
 
 
 def run_one(plan: Plan, folder: Path, monitored: bool = True) -> dict[str, Any]:
-    """Train, with the monitor, and write what happened; a run that is there already is read."""
+    """Train, with the monitor, and write what happened; a run that is there already is read.
+
+    What an interrupted run left is thrown away; a finished run of other settings is not.
+    """
     place, known = folder / plan.name, finished(plan, folder)
     if known is not None:
         return known
+    if (place / RESULT).is_file():
+        raise FileExistsError(f"{place} is a finished run of other settings; give another --folder, or delete it")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     result = _train(plan, place, monitored)
@@ -118,9 +164,10 @@ def _train(plan: Plan, place: Path, monitored: bool) -> dict[str, Any]:
     from faults.models import build
     from faults.training import Training
 
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     model = build(plan.architecture, plan.seed, plan.size)
-    run = Training(model, plan.architecture, plan.seed, plan.rate, plan.steps)
+    run = Training(model, plan.architecture, plan.seed, plan.rate, plan.steps, language=plan.language,
+                   **BATCHES.get(plan.architecture, {}))
     fault = FAULTS.get(plan.fault)
     if fault is not None and fault.half:
         model.half()
@@ -156,7 +203,7 @@ def _train(plan: Plan, place: Path, monitored: bool) -> dict[str, Any]:
     np.savez(place / WEIGHTS, **weights)
     return {
         "plan": asdict(plan), "losses": losses, "held_out": held_out, "blocks": list(truth),
-        "seconds": time.perf_counter() - started,
+        "seconds": time.perf_counter() - started, "processor": time.process_time() - busy,
     }
 
 
@@ -170,6 +217,11 @@ def _worker(plan: Plan, folder: Path) -> tuple[str, float]:
 def run_all(plans: Sequence[Plan], folder: Path, processes: int = 2) -> None:
     """All runs, some at a time, one thread each; says how far it is."""
     todo = [plan for plan in plans if finished(plan, folder) is None]
+    other = [plan.name for plan in todo if (folder / plan.name / RESULT).is_file()]
+    if other:
+        raise FileExistsError(
+            f"{folder} has finished runs of other settings, {other[0]} among {len(other)}; give another --folder"
+        )
     if not todo:
         return
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")

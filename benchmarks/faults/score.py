@@ -41,6 +41,9 @@ class Case:
     """Blocks that are right; none where the fault is of no block."""
     head: int | None
     depth: int
+    architecture: str = ""
+    usual: bool = False
+    """Whether size and rate are those of the runs with a fault."""
 
     def after(self, report: Report) -> bool:
         """Whether a report came after the fault did."""
@@ -110,12 +113,21 @@ def objective(found: Sequence[bool], alarms: Sequence[bool]) -> float:
     return recall - FALSE_ALARM_COST * (float(np.mean(alarms)) if len(alarms) else 0.0)
 
 
-def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a share."""
+def clopper_pearson(
+    hits: int, trials: int, level: float = 0.95, independent: int | None = None
+) -> tuple[float, float]:
+    """Interval of a share, by quantiles of beta distributions.
+
+    Where trials come in groups, and those of a group may all turn out alike, ``independent`` is the number of groups:
+    the same share of so many trials (Korn and Graubard 1998, with all of a group counted as one). The number of hits
+    need not be whole then.
+    """
     if trials == 0:
         return 0.0, 1.0
-    found = stats.binomtest(hits, trials).proportion_ci(level, method="exact")
-    return float(found.low), float(found.high)
+    n = float(trials if independent is None else independent)
+    k, tail = hits / trials * n, (1 - level) / 2
+    low = float(stats.beta.ppf(tail, k, n - k + 1)) if hits else 0.0
+    return low, float(stats.beta.isf(tail, k + 1, n - k)) if hits < trials else 1.0
 
 
 def middle_of_best(values: Sequence[float], scores: Sequence[float], start: float) -> float:

@@ -27,6 +27,8 @@ class Training:
     texts: int = 16
     tokens: int = 32
     epsilon: float = 1e-8
+    language: int = 0
+    """Seed of the grammar."""
     rate_factor: float = 1.0
     changes: list[Callable[[Batch], Batch]] = field(default_factory=list)
     """What happens to a batch on its way to the model."""
@@ -34,7 +36,7 @@ class Training:
     step: int = 0
 
     def __post_init__(self) -> None:
-        self.grammar = corpus.grammar()
+        self.grammar = corpus.grammar(self.language)
         self.rng = np.random.default_rng([self.seed, 3])
         self._optimizer: torch.optim.Optimizer | None = None
 
