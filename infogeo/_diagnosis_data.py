@@ -114,6 +114,8 @@ def _shuffled_targets(view: View, rule: Rule) -> Iterator[Finding]:
                        1 if view.single else int(np.ceil(limits.plateau_records)))
     rest = _while_there(rest, level > limits.plateau_level, known)
     apart = view.streak((level > limits.plateau_level) & (level - probe > limits.target_mismatch), known)
+    if apart is not None and not view.lasting(apart):
+        apart = None  # a trained model that meets other texts is back soon
     if apart is not None and (rest is None or apart.first <= rest.first):
         at = apart.last
         yield view.finding(
@@ -172,6 +174,27 @@ def _constant_data(view: View, rule: Rule) -> Iterator[Finding]:
 
 
 def _label_leak(view: View, rule: Rule) -> Iterator[Finding]:
+    limits, shown = view.thresholds, view.series("answer_shown")
+    told = view.streak(shown > limits.answer_shown, np.isfinite(shown))
+    if told is not None:
+        yield view.finding(
+            rule, told, block=None, quantity="answer_shown", value=shown[told.last], threshold=limits.answer_shown,
+            evidence=f"{shown[told.last]:.0%} of the targets of live batches stand in the input in their own place",
+            explanation="What the model is to predict is given to it: nothing is masked, or the input of the decoder "
+                        "is not shifted.",
+            advice="Print a batch, decoded, with its targets: mask the inputs, not a copy of them and not the targets "
+                   "with them, or shift the input of the decoder by one.",
+        )
+        return
+    lacking = next((n for n in ("loss", "probe_loss") if not np.isfinite(view.series(n)).any()), None)
+    if lacking is None:
+        yield from _too_easy(view, rule)
+    elif not np.isfinite(shown).any():
+        raise NotCheckedError(f"{lacking}: {view.facts.missing.get(lacking, 'not measured')}")
+
+
+def _too_easy(view: View, rule: Rule) -> Iterator[Finding]:
+    """Live batches that are predicted far better than the probe batch, before anything is learned from it."""
     limits, losses, probe = view.thresholds, view.series("loss"), view.series("probe_loss")
     entropy = view.series("target_entropy")
     first = probe[np.isfinite(probe)][0]
@@ -238,8 +261,8 @@ DATA: tuple[tuple[Rule, Check], ...] = (
                "Epochs over the same order of batches also show here: shuffle them.",
     ), _constant_data),
     (Rule(
-        name="label_leak", title="The answer is in the input", needs=("loss", "probe_loss"), history=True,
-        uses=("target_entropy", "batch_repetition"),
+        name="label_leak", title="The answer is in the input", needs=(), history=True,
+        uses=("loss", "probe_loss", "target_entropy", "batch_repetition", "answer_shown"),
         reason="Before anything is learned from the probe batch, live texts cannot be much easier than it. Texts that "
                "are learned by heart lower the loss of the probe batch first.",
         source="Kaufman et al., Leakage in data mining: formulation, detection, and avoidance, ACM TKDD 6(4), 2012",
@@ -248,7 +271,7 @@ DATA: tuple[tuple[Rule, Check], ...] = (
         advice="Print a batch, decoded, with its targets: they may be a copy of the inputs, not shifted, shifted twice "
                "or not masked, or mostly padding that counts. Then see that training and probe texts are prepared by "
                "the same code, and are of one kind: where live texts are much plainer than the probe batch, give "
-               "probe= texts like them.",
+               "probe= texts like them. Training texts so few that they are learned by heart look the same.",
     ), _label_leak),
 )
 """Rules of this module with their checks."""

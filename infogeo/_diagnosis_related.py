@@ -24,6 +24,12 @@ CONSEQUENCES: Mapping[str, Mapping[str, Where]] = {
         "dead_head": "same block ever", "uniform_attention": "same block", "dead_units": "same block",
         "vanishing_gradient": "same block",
     },
+    "dead_units": {"untrained_layer": "same block", "vanishing_gradient": "same block"},
+    "gradients_kept": {
+        "exploding_gradient": "anywhere", "learning_rate_too_high": "anywhere", "rank_collapse": "after the start",
+        "exploding_signal": "after the start", "attention_entropy_collapse": "after the start",
+        "over_smoothing": "after the start", "shuffled_targets": "anywhere",
+    },
     "exploding_signal": {  # what is added to states so large, or comes back through their norm, is nothing beside them
         "number_format": "from there on", "dead_block": "from there on", "vanishing_gradient": "from there on",
         "untrained_layer": "from there on", "no_normalization": "beyond",

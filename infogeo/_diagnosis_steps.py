@@ -77,7 +77,7 @@ def _signs(view: View, moved: FloatArray) -> list[_Sign]:
     lowest = lowest_before(losses)
     rise = ratio(losses - lowest, np.where(np.isfinite(entropy), entropy, lowest))
     resting = view.streak(fast & rests_at_target_entropy(view), known, int(np.ceil(limits.plateau_records)))
-    sharp = view.streak(np.logical_or.accumulate(fast) & _collapsed_since(view), known)
+    sharp = view.streak(_lately(fast) & _collapsed_since(view), known)
     return [
         _Sign(view.streak(moved > limits.update_ratio_high, known & (np.array(view.steps) >= FIRST)), "update_ratio",
               moved, limits.update_ratio_high, ""),
@@ -96,6 +96,11 @@ def _collapsed_since(view: View) -> BoolArray:
     return np.asarray((now & ~now[:1]).any(axis=1))
 
 
+def _lately(bad: BoolArray, records: int = 3) -> BoolArray:
+    """(R) where something was so in this record or in one of the few before it."""
+    return np.asarray([bad[max(0, k - records): k + 1].any() for k in range(len(bad))], np.bool_)
+
+
 def _learning_rate_too_low(view: View, rule: Rule) -> Iterator[Finding]:
     zero = list(_rate_of_zero(view, rule))
     if zero:
@@ -107,6 +112,7 @@ def _learning_rate_too_low(view: View, rule: Rule) -> Iterator[Finding]:
     entropy = view.series("target_entropy")
     level = ratio(losses, np.where(np.isfinite(entropy), entropy, losses[np.isfinite(losses)][0]))
     bad = (moved < limits.update_ratio_low) & (level > limits.slow_progress) & _full_rate(view)
+    bad &= ~(_fallen(view) > limits.progress) & ~(losses > (1 + limits.loss_rise) * lowest_before(losses))
     streak = view.streak(bad & ~view.adapted(), np.isfinite(moved) & np.isfinite(level))
     if streak is None or not view.lasting(streak):
         return
@@ -140,6 +146,13 @@ def _rate_of_zero(view: View, rule: Rule) -> Iterator[Finding]:
     )
 
 
+def _fallen(view: View) -> FloatArray:
+    """(R) share of its first value by which the loss of the probe batch has fallen, of the live loss without it."""
+    losses = view.series("probe_loss") if np.isfinite(view.series("probe_loss")).any() else view.loss()
+    first = losses[np.isfinite(losses)][0]
+    return 1 - ratio(losses, np.full(len(losses), first))
+
+
 def _full_rate(view: View) -> BoolArray:
     """(R) where the learning rate is neither in its warm-up nor far down its decay."""
     rate = view.series("learning_rate")
@@ -148,6 +161,18 @@ def _full_rate(view: View) -> BoolArray:
     rising = (known > before * 1.001) & (before > 0)
     most = np.maximum.accumulate(known) if len(rate) else known
     return np.asarray(~np.isfinite(rate) | (~rising & (known >= most / 2) & (known > 0)))
+
+
+def _gradients_kept(view: View, rule: Rule) -> Iterator[Finding]:
+    values, limit = view.series("gradient_carryover"), view.thresholds.gradient_carryover
+    streak = view.streak(values > limit, np.isfinite(values))
+    if streak is not None:
+        at = values[streak.last]
+        yield view.finding(
+            rule, streak, block=None, quantity="gradient_carryover", value=at, threshold=limit,
+            evidence=f"of the steps before step {view.steps[streak.last]}, {at:.0%} began with the gradients of the "
+                     "step before them",
+        )
 
 
 def _initialization_scale(view: View, rule: Rule) -> Iterator[Finding]:
@@ -220,13 +245,24 @@ STEPS: tuple[tuple[Rule, Check], ...] = (
         name="learning_rate_too_low", title="Learning rate too low", needs=("update_ratio",), history=True,
         uses=("loss", "probe_loss", "target_entropy", "learning_rate"),
         reason="Steps much shorter than a thousandth of the weights are fine at the end of a run, or where the loss "
-               "falls. Warm-up and decay of the learning rate do not count, nor the steps between two regular records "
-               "at the start, nor weights of which most are frozen, beside which steps of adapters look short.",
+               "falls or has leapt up. Warm-up and decay of the learning rate do not count, nor the steps between two "
+               "regular records at the start, nor weights of which most are frozen, beside which steps of adapters "
+               "look short.",
         source=f"{CS231N} (ratio of updates to weights)",
         explanation="Weights hardly move and the loss hardly falls: the run will take far longer than it needs.",
         advice="Multiply the learning rate by 10, and look at what scales gradients down: clipping at a small norm, a "
                "loss divided twice by the accumulation steps, a schedule that has ended.",
     ), _learning_rate_too_low),
+    (Rule(
+        name="gradients_kept", title="Gradients of earlier steps are kept", needs=("gradient_carryover",),
+        history=True,
+        reason="Backward passes add to the gradients that are there, which is wanted within a step only. The first "
+               "backward pass after a step of the optimizer finds zeros, or nothing, where they were cleared.",
+        source="Karpathy, most common neural net mistakes, 2018 (forgot to zero the gradients); torch.Tensor.backward "
+               "accumulates, by its documentation",
+        explanation="Each step follows the sum of all gradients so far, not that of its own batch.",
+        advice="Call optimizer.zero_grad() between steps, on the optimizer that holds all parameters.",
+    ), _gradients_kept),
     (Rule(
         name="initialization_scale", title="Scale of the weights at the start", needs=("probe_loss",),
         uses=("state_norm", "contribution", "attention_entropy", "attention_logits"),

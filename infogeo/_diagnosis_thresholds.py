@@ -127,6 +127,9 @@ class Thresholds:
     slow_progress: float = 0.95
     """Loss over the entropy of the targets, above which the frequencies of tokens are not learned or nothing beyond
     them."""
+    progress: float = 0.1
+    """Share of its first value by which the loss has fallen, above which short steps are no fault: fine-tuning takes
+    small rates, and still moves."""
     untrained_ratio: float = 0.01
     """Change of the weights of a block in a step, over their norm and over the median of the other blocks, below which
     the block does not train; layers of a healthy model differ by factors of two to ten."""
@@ -166,6 +169,13 @@ class Thresholds:
     leak_unlearned: float = 0.85
     """Lowest loss of the probe batch so far over the entropy of the targets: above it nothing was learned that could
     explain a low live loss, as memorized texts would (Kaufman et al. 2012)."""
+
+    answer_shown: float = 0.9
+    """Share of the targets of live batches that stand in the input in their own place, above which they are told. Of
+    masked tokens a tenth is kept as it is (Devlin et al. 2019), and some coincide."""
+    gradient_carryover: float = 0.5
+    """Share of the steps whose first backward pass found gradients of the step before, above which they are not cleared
+    as a rule."""
 
     # the start
     initial_excess: float = 0.5

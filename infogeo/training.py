@@ -49,6 +49,8 @@ QUANTITIES: Mapping[str, Quantity] = _listed(
     ("gradient_norm", "model", "ratio", True, "Euclidean norm of the gradient that the optimizer got"),
     ("target_entropy", "model", "nats", True, "entropy of the targets of live batches so far, one token at a time"),
     ("batch_repetition", "model", "share", True, "share of live batches that are among the eight before them"),
+    ("answer_shown", "model", "share", True, "share of live targets that stand in the input in their own place"),
+    ("gradient_carryover", "model", "share", True, "share of steps begun with gradients of the step before"),
     # of each state, layer 0 (the embedding) to L
     ("state_norm", "state", "ratio", False, "root mean square of the components of token vectors"),
     ("headroom", "state", "ratio", False, "largest number of the format over the largest absolute component"),

@@ -38,6 +38,8 @@ HEALTHY = {
     "gradient_norm": [NAN, 0.9, 0.6, 0.5, 0.5, 0.6, 0.5],
     "target_entropy": [NAN] + [3.88] * 6,
     "batch_repetition": [NAN] + [0.0] * 6,
+    "answer_shown": [NAN] + [0.1] * 6,
+    "gradient_carryover": [NAN] + [0.0] * 6,
     "state_norm": [0.03, 0.1, 0.2, 0.3, 0.4],
     "headroom": [1e36] * 5,
     "nonfinite": [0.0] * 5,
@@ -64,6 +66,8 @@ HEALTHY = {
     "attention_logits": [[5.0, 3.0, 2.0]] * 4,
     "head_output": [[0.8, 1.0, 1.2]] * 4,
 }
+SLOW = {"loss": [NAN, 4.7, 4.6, 4.5, 4.4, 4.3, 4.2], "probe_loss": [4.72, 4.7, 4.65, 4.6, 4.5, 4.4, 4.3]}
+"""A run that hardly moves."""
 START = {"attention_entropy": [[0.9995] * 3] * 4, "update_ratio": [NAN] * 4, "unmoved": [NAN] * 4,
          "gradient_norm_block": [NAN] * 4}
 
@@ -105,6 +109,12 @@ def series(history, **by_name):
         for step, value in zip(history.steps, values, strict=True):
             history = changed(history, name, value, steps=(step,))
     return history
+
+
+def without(history, name):
+    """The same history as if a quantity had not been measured."""
+    records = [dataclasses.replace(r, values={n: a for n, a in r.values.items() if n != name}) for r in history.records]
+    return dataclasses.replace(history, records=tuple(records))
 
 
 def checkpoint(history, step=600):
@@ -305,7 +315,7 @@ def test_a_loss_that_rests_with_long_steps_is_a_learning_rate_too_high_and_not_s
 
 
 def test_short_steps_without_progress_are_a_learning_rate_too_low():
-    slow = series(healthy(), loss=[NAN, 4.7, 4.6, 4.5, 4.4, 4.3, 4.2])
+    slow = series(healthy(), **SLOW)
     assert found(slow, "learning_rate_too_low") == []
     low = changed(slow, "update_ratio", 2.9e-4, since=100)
     (finding,) = found(low, "learning_rate_too_low")
@@ -318,7 +328,7 @@ def test_short_steps_without_progress_are_a_learning_rate_too_low():
 def test_short_steps_are_no_fault_while_the_loss_is_low_or_the_rate_warms_up_or_has_decayed():
     short = changed(healthy(), "update_ratio", 1e-4, since=100)
     assert found(short, "learning_rate_too_low") == []
-    slow = series(short, loss=[NAN, 4.7, 4.6, 4.5, 4.4, 4.3, 4.2])
+    slow = series(short, **SLOW)
     warm_up = series(slow, learning_rate=[NAN, 1e-5, 2e-5, 3e-5, 4e-5, 5e-5, 6e-5])
     assert found(warm_up, "learning_rate_too_low") == []
     decayed = changed(series(slow, learning_rate=[NAN, 1e-3, 4e-4, 3e-4, 2e-4, 1e-4, 0.0]), "update_ratio", 3e-3,
@@ -403,6 +413,47 @@ def test_a_leak_in_mid_run_shows_as_a_sudden_fall_that_the_probe_does_not_share(
     )
     (finding,) = found(history, "label_leak")
     assert finding.first_step == 400
+
+
+def test_targets_that_stand_in_their_own_places_are_a_leak():
+    (finding,) = found(changed(healthy(), "answer_shown", 1.0, since=100), "label_leak")
+    assert (finding.quantity, finding.first_step, finding.block) == ("answer_shown", 100, None)
+    assert found(changed(healthy(), "answer_shown", 0.2, since=100), "label_leak") == []
+    alone = without(changed(healthy(), "answer_shown", 1.0, since=100), "probe_loss")
+    assert found(alone, "label_leak")
+    unknown = without(without(healthy(), "probe_loss"), "answer_shown")
+    assert diagnose(unknown).not_checked["label_leak"].startswith("probe_loss: ")
+
+
+def test_gradients_that_are_not_cleared_are_told_with_what_follows():
+    history = changed(healthy(), "gradient_carryover", 1.0, since=100)
+    (finding,) = found(history, "gradients_kept")
+    assert (finding.severity, finding.first_step, finding.value) == ("fault", 100, 1.0)
+    assert found(history.until(200), "gradients_kept")
+    assert found(changed(healthy(), "gradient_carryover", 0.4, since=100), "gradients_kept") == []
+    large = changed(history, "gradient_norm", 1e4, since=200)
+    (finding,) = [f for f in diagnose(large).findings if f.rule == "gradients_kept"]
+    assert "exploding_gradient" in {f.rule for f in finding.related}
+
+
+def test_short_steps_are_no_fault_where_the_loss_has_fallen_by_a_tenth_or_has_leapt():
+    falling = series(
+        healthy(), loss=[NAN, 6.0, 5.9, 5.6, 5.4, 5.3, 5.2], probe_loss=[6.0, 5.9, 5.7, 5.5, 5.3, 5.2, 5.1]
+    )
+    short = changed(falling, "update_ratio", 1e-4, since=100)
+    assert found(short.until(300), "learning_rate_too_low")[0].severity == "fault"
+    assert [f.severity for f in found(short, "learning_rate_too_low")] == ["warning"]  # until it had fallen
+    spike = series(healthy(), loss=[NAN, 4.0, 3.5, 3.2, 9.0, 8.9, 8.8], probe_loss=[4.7, 4.0, 3.6, 3.3, 9.0, 8.9, 8.8])
+    assert found(changed(spike, "update_ratio", 1e-4, since=100), "learning_rate_too_low") == []
+
+
+def test_attention_that_collapses_long_after_a_large_step_is_not_put_down_to_it():
+    late = changed(changed(healthy(), "update_ratio", 0.04, steps=(100,)), "attention_entropy", 0.01, at=2, since=600)
+    late = changed(changed(late, "attention_logits", 50.0, at=2, since=600), "update_ratio", 2e-3, since=200)
+    assert found(late, "learning_rate_too_high") == []
+    soon = changed(changed(healthy(), "update_ratio", 0.04, since=100), "attention_entropy", 0.01, at=2, since=200)
+    soon = changed(soon, "attention_logits", 50.0, at=2, since=200)
+    assert found(soon, "learning_rate_too_high")
 
 
 def test_heads_of_a_block_that_adds_nothing_stand_below_it_though_they_are_seen_first():
@@ -708,7 +759,7 @@ def test_lower_layers_that_never_move_look_frozen_on_purpose():
 
 
 def test_short_steps_of_adapters_or_of_the_first_few_steps_are_no_low_learning_rate():
-    slow = changed(series(healthy(), loss=[NAN] + [3.88] * 6), "update_ratio", 1e-4, since=100)
+    slow = changed(series(healthy(), **SLOW), "update_ratio", 1e-4, since=100)
     assert found(slow, "learning_rate_too_low")[0].severity == "fault"
     assert found(changed(slow, "unmoved", 0.8, since=100), "learning_rate_too_low") == []
     early = healthy(steps=(0, 1, 2, 5, 10, 20, 50), every=100)
@@ -871,7 +922,8 @@ def test_more_persistence_waits_longer():
 STRICT_IS_LOW = {
     "order_sensitivity", "carry", "large_carry", "muted_carry", "carry_contribution", "contribution", "signal_loss",
     "headroom", "gradient_loss",
-    "collapsed_attention", "head_output", "update_ratio_low", "untrained_ratio", "plateau_change", "plateau_excess",
+    "collapsed_attention", "head_output", "update_ratio_low", "progress", "untrained_ratio",
+    "plateau_change", "plateau_excess",
     "constant_entropy", "leak_ratio", "initial_contribution", "initial_attention", "initial_logits",
 }
 BY_PLACE = {
@@ -902,7 +954,7 @@ def deciding():
     risen = changed(healthy(), "state_norm", np.array(HEALTHY["state_norm"]) * 11_000, since=300)
     first = changed(healthy(), "state_norm", np.array([0.0001, 1.1, 1.2, 1.3, 1.4]), since=300)
     fast = changed(series(healthy(), **RISING), "update_ratio", 0.03, since=100)
-    low = changed(series(healthy(), loss=[NAN, 4.7, 4.6, 4.5, 4.4, 4.3, 4.2]), "update_ratio", 2e-4, since=100)
+    low = changed(series(healthy(), **SLOW), "update_ratio", 2e-4, since=100)
     named = changed(healthy(), "unmoved", 2 / 12, at=1, since=200, unmoved=NORM)
     resting, mixed = series(healthy(), **RESTING), series(healthy(), loss=[NAN, 3.9, 3.5, 3.2, 4.3, 4.2, 4.1])
     start = {name: changed(healthy(), *edit, steps=(0,)) for name, edit in {
@@ -918,6 +970,9 @@ def deciding():
         "update_ratio_high": ("learning_rate_too_high", changed(healthy(), "update_ratio", 0.4, since=100)),
         "update_ratio_raised": ("learning_rate_too_high", fast), "loss_rise": ("learning_rate_too_high", fast),
         "update_ratio_low": ("learning_rate_too_low", low), "slow_progress": ("learning_rate_too_low", low),
+        "progress": ("learning_rate_too_low", low),
+        "answer_shown": ("label_leak", changed(healthy(), "answer_shown", 1.0, since=100)),
+        "gradient_carryover": ("gradients_kept", changed(healthy(), "gradient_carryover", 1.0, since=100)),
         "unmoved": ("untrained_layer", named),
         "plateau_level": ("shuffled_targets", resting), "plateau_records": ("shuffled_targets", resting),
         "plateau_change": ("shuffled_targets", resting), "plateau_excess": ("shuffled_targets", resting),

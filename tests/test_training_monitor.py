@@ -23,6 +23,7 @@ from model_zoo import make_specimen, make_tokenizer  # noqa: E402
 from infogeo.errors import ArgumentError, FormatError, MissingDependencyError, ModelError, ShapeError  # noqa: E402
 from infogeo_adapters import TrainingMonitor, measure_checkpoint, read_history  # noqa: E402
 from infogeo_adapters.training import _monitor_core  # noqa: E402
+from infogeo_adapters.training._live_tokens import TokenStatistics  # noqa: E402
 from infogeo_adapters.training.probe import probe_batch  # noqa: E402
 
 FEW = ["probe_loss", "state_norm"]
@@ -234,6 +235,82 @@ def test_batches_that_come_again_are_counted():
     with watch(model, optimizer, every=4, early=False) as monitor:
         train(model, optimizer, [one, other, one, one, third, third, third, other])
     assert monitor.history().series("batch_repetition").tolist()[1:] == [0.5, 0.75]
+
+
+def test_a_batch_whose_texts_come_in_another_order_comes_again():
+    model, (one, other) = make_model(), batches(2)
+    optimizer = adam(model)
+    with watch(model, optimizer, every=4, early=False) as monitor:
+        train(model, optimizer, [one, one.flip(0), other, one[[1, 0, 3, 2]]])
+    assert monitor.history().series("batch_repetition").tolist()[1:] == [0.5]
+
+
+def test_targets_that_stand_in_their_own_place_are_counted():
+    torch.manual_seed(0)
+    model = make_specimen("bert").train()
+    optimizer = adam(model)
+    (ids,) = batches(1)
+    labels = torch.full_like(ids, -100)
+    labels[:, 2:7] = ids[:, 2:7]
+    masked = ids.clone()
+    masked[:, 2:6] = 3
+    for given, wanted in ((masked, 0.2), (ids, 1.0)):
+        with watch(model, optimizer, probe={"input_ids": masked, "labels": labels}, every=1) as monitor:
+            model(input_ids=given, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        assert monitor.history().series("answer_shown").tolist()[1:] == [wanted]
+    causal = make_model()
+    with watch(causal, adam(causal), every=1) as monitor:
+        train(causal, adam(causal), [ids])
+    assert not monitor.history().has("answer_shown")  # labels are the texts themselves, and shifted inside
+
+
+def test_inputs_of_a_decoder_are_set_beside_what_it_is_to_predict():
+    labels = torch.tensor([[5, 6, 7, -100]])
+    shifted, ids = torch.tensor([[0, 5, 6, 7]]), torch.tensor([[8, 9]])
+    for given, wanted in ((shifted, 0.0), (labels.clamp(min=0), 1.0)):
+        tokens = TokenStatistics("other")
+        tokens.see((), {"input_ids": ids, "decoder_input_ids": given, "labels": labels})
+        assert tokens.shown() == wanted
+        assert tokens.shown() is None  # counted anew each time
+        assert tokens.entropy() is not None
+    tokens.see((), {"input_ids": ids, "labels": labels})
+    assert tokens.shown() is None
+
+
+@pytest.mark.parametrize("clear", ["after", "before", "never", "to zeros"])
+def test_gradients_that_are_not_cleared_are_counted(clear):
+    model, data = make_model(), batches(5)
+    optimizer = adam(model)
+    with watch(model, optimizer, every=5, early=False) as monitor:
+        for ids in data:
+            loss = model(input_ids=ids, labels=ids).loss
+            if clear == "before":
+                optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            if clear in ("after", "to zeros"):
+                optimizer.zero_grad(set_to_none=clear == "after")
+    assert monitor.history().series("gradient_carryover").tolist()[1:] == [float(clear == "never")]
+
+
+def test_gradients_that_are_gathered_over_batches_are_not_kept():
+    model = make_model()
+    matrices = torch.optim.SGD([p for p in model.parameters() if p.ndim > 1], lr=1e-2)
+    rest = torch.optim.SGD([p for p in model.parameters() if p.ndim <= 1], lr=1e-2)
+    with watch(model, [matrices, rest], every=2, early=False) as monitor:
+        for number, ids in enumerate(batches(8), start=1):
+            model(input_ids=ids, labels=ids).loss.backward()
+            matrices.step()
+            matrices.zero_grad()
+            if number % 2 == 0:  # the other optimizer steps for two batches at once, as it is meant to
+                rest.step()
+                rest.zero_grad()
+    kept = monitor.history().series("gradient_carryover")[1:]
+    assert np.isfinite(kept).any()
+    assert (kept[np.isfinite(kept)] == 0).all()
 
 
 @pytest.mark.parametrize(("many", "repeated"), [(8, 1.0), (9, 0.0)])

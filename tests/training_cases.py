@@ -18,7 +18,8 @@ LEVELS = {
     "attention_logits": 2.0, "order_sensitivity": 0.3, "input_information": 3.0, "target_information": 1.2,
 }
 """About what a healthy value is; of other quantities 1."""
-STILL = ("dead_units", "saturated_units", "nonfinite", "future_sensitivity", "batch_repetition", "unmoved")
+STILL = ("dead_units", "saturated_units", "nonfinite", "future_sensitivity", "batch_repetition", "unmoved",
+         "answer_shown", "gradient_carryover")
 """Quantities that are zero in a healthy run."""
 
 

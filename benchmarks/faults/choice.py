@@ -18,7 +18,7 @@ WHOLE = ("persistence", "plateau_records")
 COUNTS = (1.0, 2.0, 3.0, 4.0, 5.0)
 BELOW_ONE = frozenset({
     "twin", "collapsed_cosine", "token_similarity", "dead_units", "uniform_attention", "batch_repetition",
-    "plateau_level", "slow_progress", "frozen_on_purpose", "initial_attention", "leak_unlearned",
+    "plateau_level", "slow_progress", "frozen_on_purpose", "initial_attention", "leak_unlearned", "answer_shown",
 })
 """Shares and cosines near one: their distance from one is multiplied."""
 

@@ -18,6 +18,10 @@ RECENT = 8
 """Different batches that are remembered: epochs over many batches, in order or not, are no repetition."""
 
 
+Batch = tuple["torch.Tensor", "torch.Tensor | None", "torch.Tensor | None"]
+"""Ids, targets, and what the model is given in the places of the targets."""
+
+
 class TokenStatistics:
     """Counts targets and compares batches, from the batches that are shown to it.
 
@@ -32,7 +36,8 @@ class TokenStatistics:
         self._counts: torch.Tensor | None = None
         self._known: dict[bytes, None] = {}
         self._batches = self._repeated = 0
-        self._pending: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+        self._answers = self._shown = 0
+        self._pending: list[Batch] = []
         self._waiting = 0
 
     def see(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -40,11 +45,11 @@ class TokenStatistics:
         ids = ids_of(args, kwargs)
         if ids is None:
             return
-        targets = targets_of(ids, kwargs, self._objective)
+        batch = ids, targets_of(ids, kwargs, self._objective), inputs_beside_targets(ids, kwargs, self._objective)
         if ids.device.type == "cpu":
-            self._count(ids, targets)
+            self._count(*batch)
             return
-        self._pending.append((ids.detach().clone(), None if targets is None else targets.detach().clone()))
+        self._pending.append(tuple(None if x is None else x.detach().clone() for x in batch))  # type: ignore[arg-type]
         self._waiting += ids.numel()
         if self._waiting >= PENDING:
             self.settle()
@@ -52,8 +57,8 @@ class TokenStatistics:
     def settle(self) -> None:
         """Count what waits on a device."""
         pending, self._pending, self._waiting = self._pending, [], 0
-        for ids, targets in pending:
-            self._count(ids.cpu(), None if targets is None else targets.cpu())
+        for batch in pending:
+            self._count(*(None if x is None else x.cpu() for x in batch))  # type: ignore[arg-type]
 
     def entropy(self) -> float | None:
         r"""Entropy of the targets so far in nats, None if there are none.
@@ -81,10 +86,18 @@ class TokenStatistics:
         self._batches = self._repeated = 0
         return repeated / batches if batches else None
 
-    def _count(self, ids: torch.Tensor, targets: torch.Tensor | None) -> None:
+    def shown(self) -> float | None:
+        """Share of the targets since the last call that stand in the input in their own place; None if not known."""
+        self.settle()
+        answers, shown = self._answers, self._shown
+        self._answers = self._shown = 0
+        return shown / answers if answers else None
+
+    def _count(self, ids: torch.Tensor, targets: torch.Tensor | None, inputs: torch.Tensor | None) -> None:
         import torch
 
-        name = hashlib.blake2b(ids.contiguous().numpy().tobytes(), digest_size=8).digest()
+        texts = sorted(text.tobytes() for text in ids.contiguous().numpy())  # in another order it is the same batch
+        name = hashlib.blake2b(b"".join(texts), digest_size=8).digest()
         self._batches += 1
         self._repeated += name in self._known
         self._known.pop(name, None)
@@ -93,6 +106,10 @@ class TokenStatistics:
             del self._known[next(iter(self._known))]
         if targets is None:
             return
+        if inputs is not None:
+            asked = targets != IGNORED
+            self._answers += int(asked.sum())
+            self._shown += int(((inputs == targets) & asked).sum())
         kept = targets[targets != IGNORED]
         if not kept.numel() or int(kept.min()) < 0:
             return
@@ -121,9 +138,29 @@ def targets_of(ids: torch.Tensor, kwargs: dict[str, Any], objective: Objective) 
     labels = kwargs.get("labels")
     if isinstance(labels, torch.Tensor) and labels.shape == ids.shape:
         return labels[:, 1:] if objective == "next token" else labels
+    if isinstance(labels, torch.Tensor) and _same_shape(kwargs.get("decoder_input_ids"), labels):
+        return labels
     if objective != "next token":
         return None
     mask = kwargs.get("attention_mask")
     if isinstance(mask, torch.Tensor) and mask.shape == ids.shape:
         ids = ids.masked_fill(mask == 0, IGNORED)
     return ids[:, 1:]
+
+
+def inputs_beside_targets(ids: torch.Tensor, kwargs: dict[str, Any], objective: Objective) -> torch.Tensor | None:
+    """The tokens in the places of those that :func:`targets_of` gives, where these must not be shown there.
+
+    Masked tokens must be masked, and the input of a decoder be shifted against what it is to predict. Causal models
+    are given texts and the same texts as labels, and shift them.
+    """
+    labels, decoder = kwargs.get("labels"), kwargs.get("decoder_input_ids")
+    if _same_shape(decoder, labels):
+        return decoder
+    return ids if objective == "masked token" and _same_shape(ids, labels) else None
+
+
+def _same_shape(one: Any, other: Any) -> bool:
+    import torch
+
+    return isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.shape == other.shape

@@ -87,9 +87,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Attention": ("attention_entropy", "attention_logits", "attention_capacity", "head_output"),
     "Gradients and steps": (
         "learning_rate", "gradient_norm", "gradient_norm_block", "fisher_trace", "gradient_snr", "weight_norm",
-        "update_ratio", "unmoved",
+        "update_ratio", "unmoved", "gradient_carryover",
     ),
-    "Order, mask and data": ("order_sensitivity", "future_sensitivity", "batch_repetition", "target_entropy"),
+    "Order, mask and data": (
+        "order_sensitivity", "future_sensitivity", "batch_repetition", "answer_shown", "target_entropy",
+    ),
 }
 """The small figures, by what they are about; all other quantities have a figure of their own above them."""
 

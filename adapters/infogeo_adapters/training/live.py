@@ -92,7 +92,8 @@ class LiveWatch:
         self._told_before: bool | None = None
         self._norms = np.zeros(len(weights.parameters))
         self._rates: list[float] = []
-        self._measured = False
+        self._measured = self._cleared_due = False
+        self._begun = self._carried = 0
         self._update: Update | None = None
         self._trouble = self._troubled = False
         self._fresh()
@@ -129,6 +130,7 @@ class LiveWatch:
         if self._witness is not None:
             went_back = guard(self._went_back)
             handles.append(self._witness.register_post_accumulate_grad_hook(went_back))  # type: ignore[no-untyped-call]
+            handles.append(self._witness.register_hook(guard(self._goes_back)))  # type: ignore[no-untyped-call]
 
     def detach(self) -> None:
         """Take the hooks away; a second time does nothing."""
@@ -147,6 +149,9 @@ class LiveWatch:
         """The smallest parameter that learns, by which it is told whether a backward pass was made."""
         learning = [p for i in self._held() if (p := self._weights.parameters[i]).requires_grad and p.is_leaf]
         return min(learning, key=lambda p: p.numel(), default=None)
+
+    def _holds_witness(self, optimizer: torch.optim.Optimizer) -> bool:
+        return any(self._weights.parameters[i] is self._witness for i in self._weights.places(optimizer))
 
     def _held(self) -> list[int]:
         """Numbers of the parameters that some optimizer holds."""
@@ -187,6 +192,15 @@ class LiveWatch:
     def _went_back(self, parameter: Any) -> None:
         self._backward = self._backward or not self.busy
 
+    def _goes_back(self, gradient: Any) -> None:
+        """A gradient is about to be added to what is there: nothing, if that was cleared since the last step."""
+        if self.busy or not self._cleared_due or self._witness is None:
+            return
+        before = self._witness.grad
+        self._begun += 1
+        self._carried += before is not None and bool(before.any())
+        self._cleared_due = False
+
     def _given_up(self) -> bool:
         """Whether a backward pass was made whose gradients are gone without a step."""
         if not self._backward or self._stepped or self._witness is None or self._by_hand or self._stepping is not None:
@@ -221,6 +235,7 @@ class LiveWatch:
             places = self._weights.places(optimizer)
             self._norms[places] = self._weights.gradient_norms(places)
         self._stepping = None
+        self._cleared_due = self._cleared_due or self._holds_witness(optimizer)
         self._stepped.add(id(optimizer))
         if not self._by_hand and len(self._stepped) == len(self._optimizers):
             self.close()
@@ -304,7 +319,11 @@ class LiveWatch:
             found["gradient_norm_block"] = self._weights.by_block(self._norms)
         if self._update is not None:
             found |= {"update_ratio": self._update.ratio, "unmoved": self._update.unmoved}
-        found |= {"target_entropy": self._tokens.entropy(), "batch_repetition": self._tokens.repetition()}
+        if self._begun:
+            found["gradient_carryover"] = self._carried / self._begun
+        self._begun = self._carried = 0
+        found |= {"target_entropy": self._tokens.entropy(), "batch_repetition": self._tokens.repetition(),
+                  "answer_shown": self._tokens.shown()}
         return {k: np.asarray(v, dtype=np.float64) for k, v in found.items() if v is not None}, losses
 
 
