@@ -56,7 +56,7 @@ bench: $(VENV)/.installed-all ## measure speed, and with HELDOUT=text.txt also t
 			*/entropy_lens.py:?*) set -- --heldout "$$HELDOUT";; \
 			*/tuned_lens.py:*) echo "== $$script left out: it needs a text to fit on, see --help"; continue;; \
 			*/influence_log.py:*|*/word_graphs.py:*) echo "== $$script left out: it needs a treebank, see --help"; continue;; \
-			*/training_faults.py:*) echo "== $$script left out: it trains for twenty minutes, see --help"; continue;; \
+			*/training_faults.py:*|*/blind_faults.py:*) echo "== $$script left out: it trains for many minutes, see --help"; continue;; \
 			*/lens_speed.py:*) set -- --skip-recipe;; \
 			*) set --;; \
 		esac; \

@@ -119,6 +119,8 @@ class Diagnosis(Result):
     """Step of that record."""
     notes: tuple[str, ...] = ()
     """What happened to the monitor."""
+    changed_thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Thresholds that are not those of :class:`~infogeo.Thresholds`, by name."""
     source: Source = field(default_factory=Source)
 
     @property
@@ -157,7 +159,9 @@ class Diagnosis(Result):
         said = [f"{n} {name}{'' if n == 1 else 's'}" for name in ("fault", "warning") if (n := counts[name])]
         last = f" up to step {self.steps[-1]}" if self.steps else ""
         more = f", {len(self.not_checked)} could not be checked" if self.not_checked else ""
+        other = ", ".join(f"{name} {value:g}" for name, value in self.changed_thresholds.items())
         return (
             f"Diagnosis of {self.run or self.model}{last}: {' and '.join(said) or 'nothing found'}; "
             f"{len(self.checked)} rule{'' if len(self.checked) == 1 else 's'} checked{more}"
+            + f"; with changed thresholds: {other}" * bool(other)
         )

@@ -6,6 +6,7 @@ A :class:`~infogeo.TrainingHistory` holds what a monitor measured in a run, or o
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -74,7 +75,8 @@ def diagnose(
     >>> found.findings[0].rule, found.findings[0].block, found.exit_code
     ('sees_the_future', 2, 1)
     """
-    view = View(history, Thresholds() if thresholds is None else thresholds)
+    limits, usual = Thresholds() if thresholds is None else thresholds, Thresholds()
+    view = View(history, limits)
     found: list[Finding] = []
     checked, not_checked = [], {}
     for name in _chosen(rules):
@@ -95,6 +97,7 @@ def diagnose(
         findings=gathered(found), checked=tuple(checked), not_checked=not_checked, run=history.name or facts.run,
         model=facts.model, depth=facts.depth, steps=history.steps, layer_values=layer_values,
         layer_step=layer_step, notes=history.notes, source=facts.source,
+        changed_thresholds={name: value for name, value in vars(limits).items() if value != vars(usual)[name]},
     )
 
 
@@ -104,7 +107,11 @@ def _chosen(rules: Iterable[str] | None) -> Sequence[str]:
     names = [rules] if isinstance(rules, str) else list(rules)
     unknown = [name for name in names if name not in RULES]
     if unknown:
-        raise ArgumentError(f"rules: found {unknown[0]!r}, wanted some of {', '.join(RULES)}")
+        close = difflib.get_close_matches(unknown[0], RULES)
+        raise ArgumentError(
+            f"rules: found {unknown[0]!r}, wanted names of infogeo.RULES"
+            + (f"; closest: {', '.join(close)}" if close else f", {', '.join(RULES)}")
+        )
     return names
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,7 @@ def test_a_fault_is_told_with_evidence_and_advice_and_sets_the_exit_code(runs: P
     assert "Try first:" in rest
     assert "1.1  follows: Dead units" in rest
     assert max(map(len, out.splitlines())) <= WIDTH
-    assert "1 fault; 26 rules checked" in err.splitlines()[-1]
+    assert "1 fault; 27 rules checked" in err.splitlines()[-1]
 
 
 def test_findings_of_one_rule_are_one_entry_with_all_places_and_json_keeps_each(runs: Path, capsys: Capture) -> None:
@@ -150,15 +152,29 @@ def test_until_looks_at_the_run_as_it_stood_then(runs: Path, capsys: Capture) ->
     assert "the first record of made-up run is of step 150" in failed(capsys, str(late), "--until", "100")
 
 
+def test_a_name_that_is_no_folder_is_told_first_and_a_model_must_be_named(capsys: Capture) -> None:
+    said = failed(capsys, "nowhere")
+    assert "there is no folder 'nowhere' with a run or a model" in said
+    assert "leave the name out" not in said
+
+
+def test_the_module_of_the_command_line_runs_as_a_program() -> None:
+    given = [sys.executable, "-m", "infogeo_adapters.cli", "diagnose", "--list-rules"]
+    assert "sees_the_future" in subprocess.run(given, capture_output=True, text=True, check=True).stdout
+
+
 def test_rules_and_thresholds_can_be_chosen(runs: Path, capsys: Capture) -> None:
     out, err = told(capsys, str(runs / "bad"), "--rules", "dead_head", code=0)
     assert out.endswith("The rule that was checked found nothing.\n")
     assert "1 rule checked" in err
     told(capsys, str(runs / "bad"), "--rules", "dead_head, dead_block", code=1)
     strict = ["--threshold", "contribution=1e-9", "--threshold", "dead_units=1.5"]
-    told(capsys, str(runs / "bad"), *strict, code=0)
-    assert "'nothing' is none of not_finite" in failed(capsys, str(runs / "bad"), "--rules", "nothing")
-    assert "'nothing' is none of persistence" in failed(capsys, str(runs / "bad"), "--threshold", "nothing=1")
+    _, err = told(capsys, str(runs / "bad"), *strict, code=0)
+    assert "; with changed thresholds: contribution 1e-09, dead_units 1.5" in err
+    assert "no rule; closest: dead_head" in failed(capsys, str(runs / "bad"), "--rules", "dead_heads")
+    assert "'zzz' is no rule; --list-rules prints all" in failed(capsys, str(runs / "bad"), "--rules", "zzz")
+    said = failed(capsys, str(runs / "bad"), "--threshold", "update_ratio_hi=1")
+    assert "'update_ratio_hi' is no threshold; closest: update_ratio_high" in said
     assert "give it as twin=NUMBER" in failed(capsys, str(runs / "bad"), "--threshold", "twin=x")
     assert "twin" in failed(capsys, str(runs / "bad"), "--threshold", "twin=-1")
 

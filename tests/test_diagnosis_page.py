@@ -115,7 +115,10 @@ def test_every_quantity_has_a_figure_or_is_said_to_be_zero(page: Path) -> None:
     own = {"capacity", "utilization", "loss", "probe_loss", "loss_lowest", "loss_highest"}
     assert told | own == set(QUANTITIES)
     assert {name for name in told if name not in drawn} == undrawn
-    assert undrawn == {"saturated_units", "nonfinite", "future_sensitivity", "batch_repetition", "unmoved"}
+    assert undrawn == {
+        "saturated_units", "nonfinite", "future_sensitivity", "batch_repetition", "unmoved", "answer_shown",
+        "gradient_carryover",
+    }
 
 
 def test_findings_of_one_rule_are_one_card_with_the_evidence_of_each(tmp_path: Path) -> None:

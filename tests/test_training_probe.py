@@ -156,6 +156,7 @@ def test_what_is_wrapped_around_a_model_is_taken_off(gpt: Any) -> None:
     ({"data": {"input_ids": IDS, "labels": IDS[:, :4]}}, ShapeError, "labels: found shape"),
     ({"data": {"input_ids": IDS, "labels": IDS[:, 0]}}, ShapeError, r"\(3,\), one for each text.*leave labels that"),
     ({}, ArgumentError, "^probe: found None and no tokenizer"),
+    ({"data": {"input_ids": IDS, "attention_mask": IDS * 0}}, ShapeError, "look at its attention_mask"),
     ({"data": {"input_ids": IDS, "attention_mask": 2 * np.ones_like(IDS)}}, ArgumentError, "wanted 0 and 1"),
     ({"data": np.full((2, 1030), 5), "tokens": 1030}, ShapeError, "holds 1024; give tokens=1024"),
     ({"data": IDS, "objective": "all"}, ArgumentError, "wanted one of next token"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ class ThresholdValue(click.ParamType):  # type: ignore[type-arg]  # not generic 
     name = "threshold"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        """The name and the number, or a usage error that lists the names."""
+        """The name and the number, or a usage error that names the closest."""
         if isinstance(value, tuple):
             return value
         from infogeo.diagnosis import Thresholds
@@ -42,7 +43,7 @@ class ThresholdValue(click.ParamType):  # type: ignore[type-arg]  # not generic 
         name, _, number = str(value).partition("=")
         known = [f.name for f in dataclasses.fields(Thresholds)]
         if name not in known:
-            self.fail(f"{name!r} is none of {', '.join(known)}", param, ctx)
+            self.fail(f"{name!r} is no threshold; {_closest(name, known)}", param, ctx)
         try:
             return name, float(number)
         except ValueError:
@@ -60,7 +61,7 @@ def _list_rules(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 @click.argument("other", required=False, metavar="[OTHER]")
 @click.option("--until", type=click.IntRange(min=0), metavar="STEP",
               help="Look at a run as it stood after this step.")
-@click.option("--rules", metavar="NAME,...", help="Check these rules only; a wrong name lists all.")
+@click.option("--rules", metavar="NAME,...", help="Check these rules only; --list-rules prints all.")
 @click.option("--threshold", "thresholds", multiple=True, type=ThresholdValue(), metavar="NAME=NUMBER",
               help="Another threshold than that of --list-rules; may be repeated.")
 @click.option("--list-rules", is_flag=True, is_eager=True, expose_value=False, callback=_list_rules,
@@ -154,15 +155,21 @@ def check_rules(rules: Sequence[str] | None) -> None:
     Raises
     ------
     click.UsageError
-        That lists the names there are.
+        That names the closest there are.
     """
     from infogeo.diagnosis import RULES
 
     for name in rules or ():
         if name not in RULES:
-            raise click.UsageError(f"--rules: {name!r} is none of {', '.join(RULES)}")
+            raise click.UsageError(f"--rules: {name!r} is no rule; {_closest(name, list(RULES))}")
     if rules is not None and not rules:
-        raise click.UsageError(f"--rules: found no name, wanted some of {', '.join(RULES)}")
+        raise click.UsageError("--rules: found no name; --list-rules prints all")
+
+
+def _closest(name: str, known: Sequence[str]) -> str:
+    """The names most like one that is not known, and how to see all."""
+    close = difflib.get_close_matches(name, known)
+    return (f"closest: {', '.join(close)}; " if close else "") + "--list-rules prints all"
 
 
 def kind_of(name: str) -> str:
@@ -247,14 +254,23 @@ def _history(name: str, kind: str, text: str | None, options: Mapping[str, Any],
             said = f" ({visible('; '.join(read.notes))})" if read.notes else ""
             raise FormatError(f"{name} holds no record yet{said}; look again when the run has gone on")
         return read
+    from infogeo.errors import ModelError
     from infogeo_adapters.training.checkpoints import measure_opened, step_of
     from infogeo_adapters.transformers.loading import open_model
 
     say(f"loading the model {name}")
-    net, tokenizer, source = open_model(
-        name, tokenizer=options["tokenizer"], allow_pickle=options["allow_pickle"], dtype=options["dtype"],
-        device=options["device"], finite=False,
-    )
+    try:
+        net, tokenizer, source = open_model(
+            name, tokenizer=options["tokenizer"], allow_pickle=options["allow_pickle"], dtype=options["dtype"],
+            device=options["device"], finite=False,
+        )
+    except ModelError as error:
+        if "is not a folder here" in str(error):
+            raise ModelError(
+                f"there is no folder {name!r} with a run or a model, and no model of that name: "
+                + str(error).replace("leave the name out for the bundled model", "name 'bundled' or 'minilm'")
+            ) from error
+        raise
     say("measuring it")
     folder = Path(name).name
     history = measure_opened(

@@ -37,7 +37,10 @@ PHRASES = (
     ("use stages='resid_post', or no lens", "use --stages resid_post, or no --tuned-lens"),
     ("split the text into words differently (words=), or remove it", "remove it"),
     ("top_k: found", "--top-k: found"),
-    ("; give one with tokenizer=", "; put the tokenizer of the model into the folder"),
+    (
+        "; give one with tokenizer=",
+        "; put the tokenizer of the model into the folder (infogeo diagnose also takes --tokenizer FOLDER)",
+    ),
     ("dtype='float32'", "--dtype float32"),
     ("dtype='bfloat16'", "--dtype bfloat16"),
     ("(construction='shared-covariance')", "(--construction shared-covariance)"),

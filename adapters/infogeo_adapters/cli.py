@@ -406,3 +406,7 @@ def _run(arguments: list[str]) -> int:
             return int(cli.invoke(context) or 0)
     except click.exceptions.Exit as end:
         return end.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,9 @@
 """Faults as they happen to people, what would be a right diagnosis of each, and healthy runs.
 
 The expectations were written before any of these runs was looked at with :func:`infogeo.diagnose`, by somebody who knew
-the names and titles of the rules and nothing else of them. ``right`` are rules any of which would be a right diagnosis;
-where it is empty no rule is meant for the fault. ``relevant`` are those that would at least point the right way.
+the names and titles of the rules and nothing else of them; ``gradients_kept``, a rule that the first measurement had
+shown to be wanting, was added to one of them later. ``right`` are rules any of which would be a right diagnosis; where
+it is empty no rule is meant for the fault. ``relevant`` are those that would at least point the right way.
 
 Accounts that stood behind several of them: A. Karpathy, "A Recipe for Training Neural Networks" (2019);
 huggingface/transformers #31673 and pytorch/tutorials #640; pytorch/pytorch #86274, #72253; espnet/espnet #1278;

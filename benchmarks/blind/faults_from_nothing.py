@@ -108,7 +108,7 @@ def no_mask(t: Training) -> None:
     t.model.masked = False
 
 
-@fault("tutorial", right="exploding_gradient learning_rate_too_high")
+@fault("tutorial", right="gradients_kept exploding_gradient learning_rate_too_high")
 def zero_grad_forgotten(t: Training) -> None:
     """Gradients are never set to zero, and add up; they are not clipped either."""
     t.zero_grad, t.clip = False, None

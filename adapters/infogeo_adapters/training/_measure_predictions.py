@@ -44,7 +44,7 @@ def measure_predictions(
     import torch
 
     if passed.logits is None:
-        return {}, "the model returns no logits"
+        return {}, "the model returns no logits for each token of the probe batch"
     depth = len(passed.calls)
     states = [passed.calls[0].x, *(call.y for call in passed.calls)]
     time_major = is_time_major(passed, ids)

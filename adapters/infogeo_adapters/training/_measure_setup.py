@@ -62,7 +62,7 @@ def why_missing(
         unbounded = "the activation function of the feed-forward has no two bounds, or it is gated"
         found["saturated_units"] = unbounded if structure.lasts else why_not.get("units", unbounded)
     if not logits:
-        why = "the model returns no logits, so that it predicts nothing"
+        why = "the model returns no logits for each token of the probe batch, so that it predicts none of them"
         found |= dict.fromkeys((*LENS, *GRADIENTS, "probe_loss"), why)
     if not probe.n_targets:
         why = "the probe batch has no targets"

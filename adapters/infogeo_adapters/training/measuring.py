@@ -256,7 +256,8 @@ class ProbeMeter:
             except Exception as error:
                 raise ModelError(
                     f"{type(self.model).__name__} does not run on the probe batch ({type(error).__name__}: {error}); "
-                    "it must run on token ids (and attention_mask) alone"
+                    f"it must run on token ids (and attention_mask) alone, here of shape "
+                    f"{self.probe.shape}; if these are more tokens than it takes, give tokens= or a shorter probe"
                 ) from error
 
     def _activation_bounds(self) -> dict[int, tuple[float, float]]:

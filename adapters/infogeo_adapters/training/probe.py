@@ -58,7 +58,8 @@ class ProbeBatch:
         if int(lengths.min()) < FEWEST_TOKENS:
             raise ShapeError(
                 f"text {int(np.argmin(lengths))} of the probe batch has {int(lengths.min())} tokens, wanted at least "
-                f"{FEWEST_TOKENS} in each; give longer texts"
+                f"{FEWEST_TOKENS} in each; " + ("look at its attention_mask, which has none"
+                                               if int(lengths.min()) == 0 else "give longer texts")
             )
         digest = hashlib.sha256(f"{self.objective} {self.ids.shape}".encode())
         for array in (self.ids, self.mask, self.targets):
