@@ -219,6 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make the runs that are missing, diagnose all, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("build/blind_faults"), help="where histories are kept")
+    parser.add_argument("--out", type=Path, help="a file for the table too")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", nargs="+", default=[""], help="runs whose names have one of these in them")
@@ -234,9 +235,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join("{}: {:.2f} to {:.2f}".format(each["name"], *each["losses"]) for each in known))
         return 0
     outcomes = [Outcome.of(CASES[each["name"]], each, place(options.folder, each["name"])) for each in known]
-    print(table(outcomes))
-    print(f"\n{len(known)} runs, {sum(each['seconds'] for each in known) / 60:.1f} minutes of training and watching, "
-          f"{(time.perf_counter() - begin) / 60:.1f} just now; seed {options.seed}, cases {known[0]['frozen']}.")
+    said = (f"{table(outcomes)}\n\n{len(known)} runs, {sum(each['seconds'] for each in known) / 60:.1f} minutes of "
+            f"training and watching; seed {options.seed}, cases {known[0]['frozen']}.")
+    print(f"{said} {(time.perf_counter() - begin) / 60:.1f} minutes just now.")
+    if options.out is not None:
+        options.out.write_text(f"{said}\n", "utf-8")
     if options.details:
         print(f"\n{details(outcomes)}")
     return 0

@@ -12,7 +12,7 @@ and of a grammar that no rule was made on::
     python benchmarks/training_faults.py --folder CACHE --out docs/tables --weightwatcher PYTHON
         --first-seed 200 --grammar 200 --healthy 80 --encoder
 
-The tables are written as ``training_faults.txt``, all numbers as ``training_faults.json``. With
+The tables are written as ``training_faults.txt``, all numbers as ``training_faults.json`` beside the runs. With
 ``--weightwatcher PYTHON``, an interpreter that can import ``weightwatcher`` (PyPI), its verdict on the last weights is
 set beside.
 """

@@ -77,7 +77,7 @@ def _signs(view: View, moved: FloatArray) -> list[_Sign]:
     lowest = lowest_before(losses)
     rise = ratio(losses - lowest, np.where(np.isfinite(entropy), entropy, lowest))
     resting = view.streak(fast & rests_at_target_entropy(view), known, int(np.ceil(limits.plateau_records)))
-    sharp = view.streak(_lately(fast) & _collapsed_since(view), known)
+    sharp = view.streak(_followed(fast, _collapsed_since(view)), known)
     return [
         _Sign(view.streak(moved > limits.update_ratio_high, known & (np.array(view.steps) >= FIRST)), "update_ratio",
               moved, limits.update_ratio_high, ""),
@@ -96,9 +96,13 @@ def _collapsed_since(view: View) -> BoolArray:
     return np.asarray((now & ~now[:1]).any(axis=1))
 
 
-def _lately(bad: BoolArray, records: int = 3) -> BoolArray:
-    """(R) where something was so in this record or in one of the few before it."""
-    return np.asarray([bad[max(0, k - records): k + 1].any() for k in range(len(bad))], np.bool_)
+def _followed(cause: BoolArray, effect: BoolArray, records: int = 3) -> BoolArray:
+    """(R) where an effect is there that came with its cause or a few records after it, for as long as it stays."""
+    found = np.zeros(len(cause), np.bool_)
+    for k in np.flatnonzero(effect).tolist():
+        stays = k > 0 and effect[k - 1]
+        found[k] = found[k - 1] | cause[k] if stays else cause[max(0, k - records): k + 1].any()
+    return found
 
 
 def _learning_rate_too_low(view: View, rule: Rule) -> Iterator[Finding]:

@@ -454,6 +454,9 @@ def test_attention_that_collapses_long_after_a_large_step_is_not_put_down_to_it(
     soon = changed(changed(healthy(), "update_ratio", 0.04, since=100), "attention_entropy", 0.01, at=2, since=200)
     soon = changed(soon, "attention_logits", 50.0, at=2, since=200)
     assert found(soon, "learning_rate_too_high")
+    stays = changed(soon, "update_ratio", 1e-3, since=300)  # weights that have grown move less, in proportion
+    (finding,) = found(stays, "learning_rate_too_high")
+    assert (finding.severity, finding.last_step) == ("fault", 600)
 
 
 def test_heads_of_a_block_that_adds_nothing_stand_below_it_though_they_are_seen_first():

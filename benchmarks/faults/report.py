@@ -80,7 +80,7 @@ def write_report(plans: Sequence[Plan], folder: Path, out: Path | None, weightwa
     worse = {case.name: _worse(case, results) for case in cases if case.fault}
     introduction = (
         f"{len(cases)} runs, {sum(bool(c.fault) for c in cases)} of them with one of {len(FAULTS)} faults, of "
-        f"{' and '.join(dict.fromkeys(c.architecture for c in cases))}; thresholds chosen on {len(chosen_on)} runs "
+        f"{', '.join(dict.fromkeys(c.architecture for c in cases))}; thresholds chosen on {len(chosen_on)} runs "
         f"(even seeds), all numbers below are of the other {len(reported)} "
         f"({sum(not c.fault for c in reported)} healthy). Intervals of Clopper and Pearson, 95 %, as if runs did not "
         "depend on each other (those of one kind of fault do, and those of one seed begin with the same model and "
@@ -111,7 +111,7 @@ def write_report(plans: Sequence[Plan], folder: Path, out: Path | None, weightwa
         return
     out.mkdir(parents=True, exist_ok=True)
     (out / "training_faults.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (out / "training_faults.json").write_text(json.dumps(_plain(numbers), indent=1) + "\n", encoding="utf-8")
+    (folder / "training_faults.json").write_text(json.dumps(_plain(numbers), indent=1) + "\n", encoding="utf-8")
 
 
 def _case(plan: Plan, result: Mapping[str, Any]) -> Case:
