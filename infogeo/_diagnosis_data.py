@@ -180,10 +180,11 @@ def _label_leak(view: View, rule: Rule) -> Iterator[Finding]:
         yield view.finding(
             rule, told, block=None, quantity="answer_shown", value=shown[told.last], threshold=limits.answer_shown,
             evidence=f"{shown[told.last]:.0%} of the targets of live batches stand in the input in their own place",
-            explanation="What the model is to predict is given to it: nothing is masked, or the input of the decoder "
-                        "is not shifted.",
+            explanation="What the model is to predict is given to it: nothing is masked, tokens that are not masked "
+                        "count, or the input of the decoder is not shifted.",
             advice="Print a batch, decoded, with its targets: mask the inputs, not a copy of them and not the targets "
-                   "with them, or shift the input of the decoder by one.",
+                   "with them, and set targets to -100 where nothing is masked; or shift the input of the decoder by "
+                   "one.",
         )
         return
     lacking = next((n for n in ("loss", "probe_loss") if not np.isfinite(view.series(n)).any()), None)

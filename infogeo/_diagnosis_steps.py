@@ -261,7 +261,8 @@ STEPS: tuple[tuple[Rule, Check], ...] = (
         name="gradients_kept", title="Gradients of earlier steps are kept", needs=("gradient_carryover",),
         history=True,
         reason="Backward passes add to the gradients that are there, which is wanted within a step only. The first "
-               "backward pass after a step of the optimizer finds zeros, or nothing, where they were cleared.",
+               "backward pass after a step of the optimizer finds zeros or nothing where they were cleared. A loss of "
+               "another model that reaches into this one between its steps looks the same.",
         source="Karpathy, most common neural net mistakes, 2018 (forgot to zero the gradients); torch.Tensor.backward "
                "accumulates, by its documentation",
         explanation="Each step follows the sum of all gradients so far, not that of its own batch.",

@@ -170,9 +170,10 @@ class Thresholds:
     """Lowest loss of the probe batch so far over the entropy of the targets: above it nothing was learned that could
     explain a low live loss, as memorized texts would (Kaufman et al. 2012)."""
 
-    answer_shown: float = 0.9
+    answer_shown: float = 0.5
     """Share of the targets of live batches that stand in the input in their own place, above which they are told. Of
-    masked tokens a tenth is kept as it is (Devlin et al. 2019), and some coincide."""
+    masked tokens a tenth is kept as it is (Devlin et al. 2019), and some coincide; where tokens that are not masked are
+    targets too, it is 0.85 and more."""
     gradient_carryover: float = 0.5
     """Share of the steps whose first backward pass found gradients of the step before, above which they are not cleared
     as a rule."""

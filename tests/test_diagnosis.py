@@ -419,6 +419,7 @@ def test_targets_that_stand_in_their_own_places_are_a_leak():
     (finding,) = found(changed(healthy(), "answer_shown", 1.0, since=100), "label_leak")
     assert (finding.quantity, finding.first_step, finding.block) == ("answer_shown", 100, None)
     assert found(changed(healthy(), "answer_shown", 0.2, since=100), "label_leak") == []
+    assert found(changed(healthy(), "answer_shown", 0.86, since=100), "label_leak")  # all tokens are targets
     alone = without(changed(healthy(), "answer_shown", 1.0, since=100), "probe_loss")
     assert found(alone, "label_leak")
     unknown = without(without(healthy(), "probe_loss"), "answer_shown")

@@ -970,7 +970,7 @@ def test_an_encoder_decoder_gives_its_encoder() -> None:
     assert not meter.failed
     assert found["state_norm"].shape == (3,)
     assert not meter.causal
-    assert "predicts nothing" in meter.missing["lens_loss"] or "no targets" in meter.missing["lens_loss"]
+    assert "no logits for each token of the probe batch" in meter.missing["lens_loss"]
 
 
 def test_a_classifier_of_texts_has_states_and_no_predictions() -> None:
