@@ -171,6 +171,8 @@ def test_rules_and_thresholds_can_be_chosen(runs: Path, capsys: Capture) -> None
     strict = ["--threshold", "contribution=1e-9", "--threshold", "dead_units=1.5"]
     _, err = told(capsys, str(runs / "bad"), *strict, code=0)
     assert "; with changed thresholds: contribution 1e-09, dead_units 1.5" in err
+    _, err = told(capsys, str(runs / "bad"), str(runs / "good"), *strict, code=0)
+    assert "; with changed thresholds: contribution 1e-09, dead_units 1.5" in err
     assert "no rule; closest: dead_head" in failed(capsys, str(runs / "bad"), "--rules", "dead_heads")
     assert "'zzz' is no rule; --list-rules prints all" in failed(capsys, str(runs / "bad"), "--rules", "zzz")
     said = failed(capsys, str(runs / "bad"), "--threshold", "update_ratio_hi=1")

@@ -186,7 +186,8 @@ def _plane_paths(
     for group in _near(ends, room):
         found = any(p in marked for _, _, p in group)
         notes.append({"x": group[0][0], "y": group[0][1], "text": f"<b>{', '.join(str(p) for _, _, p in group)}</b>",
-                      "showarrow": False, "xanchor": "left", "xshift": 6, "yshift": 9,
+                      "showarrow": False, "xanchor": "left", "xshift": 9, "yshift": 12,
+                      "bgcolor": "rgba(255, 255, 255, 0.7)",
                       "font": {"size": SMALL, "color": ORANGE if found else INK}})
     rings = []
     for mark in marks:

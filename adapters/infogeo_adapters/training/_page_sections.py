@@ -100,6 +100,9 @@ def facts(diagnosis: Diagnosis, history: TrainingHistory) -> list[tuple[str, str
         said.append(("Step", f"{history.steps[0]:,}"))
     texts, tokens = f.probe_shape
     said.append(("Probe batch", f"{plural(texts, 'text')} of {plural(tokens, 'token')}"))
+    if diagnosis.changed_thresholds:
+        changed = ", ".join(f"{name} {value:g}" for name, value in diagnosis.changed_thresholds.items())
+        said.append(("Changed thresholds", changed))
     return [*said, ("Found", verdict(diagnosis))]
 
 
