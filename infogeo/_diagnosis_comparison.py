@@ -85,11 +85,11 @@ class RunComparison(Result):
     def summary(self) -> str:
         a, b = self.names
         only = len(self.only_first)
-        other = ", ".join(f"{name} {value:g}" for name, value in self.diagnoses[0].changed_thresholds.items())
+        changed = self.diagnoses[0].thresholds_changed
         return (
             f"{a} (step {self.steps[0]}) against {b} (step {self.steps[1]}): {_plural(only, 'finding')} only in the "
             f"first, {len(self.only_second)} only in the second, {len(self.both)} in both"
-            + f"; with changed thresholds: {other}" * bool(other)
+            + f"; with changed thresholds: {changed}" * bool(changed)
         )
 
 

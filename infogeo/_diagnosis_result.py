@@ -133,6 +133,11 @@ class Diagnosis(Result):
         """1 if there is a fault, else 0."""
         return int(any(finding.severity == "fault" for finding in self.findings))
 
+    @property
+    def thresholds_changed(self) -> str:
+        """Thresholds that are not the usual ones, with their values, in words."""
+        return ", ".join(f"{name} {value:g}" for name, value in self.changed_thresholds.items())
+
     def all_findings(self) -> Iterator[Finding]:
         """The findings, each followed by those that follow from it."""
         for finding in self.findings:
@@ -159,9 +164,8 @@ class Diagnosis(Result):
         said = [f"{n} {name}{'' if n == 1 else 's'}" for name in ("fault", "warning") if (n := counts[name])]
         last = f" up to step {self.steps[-1]}" if self.steps else ""
         more = f", {len(self.not_checked)} could not be checked" if self.not_checked else ""
-        other = ", ".join(f"{name} {value:g}" for name, value in self.changed_thresholds.items())
         return (
             f"Diagnosis of {self.run or self.model}{last}: {' and '.join(said) or 'nothing found'}; "
             f"{len(self.checked)} rule{'' if len(self.checked) == 1 else 's'} checked{more}"
-            + f"; with changed thresholds: {other}" * bool(other)
+            + f"; with changed thresholds: {self.thresholds_changed}" * bool(self.changed_thresholds)
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported
@@ -102,6 +105,22 @@ def shared_backgrounds() -> Iterator[None]:
         patch.setattr(edge_influence, "_kept", _shared[1])
         patch.setattr(influence_meter, "_profiles", _shared[2])
         yield
+
+
+@contextlib.contextmanager
+def benchmark_modules(*names: str) -> Iterator[list[ModuleType]]:
+    """Modules of benchmarks/ by name, forgotten afterwards with all that they imported from there; skips without it."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    if not folder.is_dir():
+        pytest.skip("benchmarks/ is not part of an installed package; run the tests in a clone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        try:
+            yield [importlib.import_module(name) for name in names]
+        finally:
+            for name, module in list(sys.modules.items()):
+                if folder in Path(getattr(module, "__file__", None) or "/").parents:
+                    del sys.modules[name]
 
 
 class _SharedByDoctests:

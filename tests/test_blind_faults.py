@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import benchmark_modules
 
 pytest.importorskip("transformers", reason="needs the extra: pip install 'infogeo[transformers]'")
 
 from infogeo import RULES
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
 RUNS = ("tutorial: no mask", "masked: plain masked")
 
 
 @pytest.fixture(scope="module")
 def bench():
-    if not (FOLDER / "blind_faults.py").exists():
-        pytest.skip("benchmarks/ is not part of an installed package; run the tests in a clone")
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module("blind_faults")
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in [m for m in sys.modules if m.split(".")[0] in ("blind", "blind_faults")]:
-            del sys.modules[name]
+    with benchmark_modules("blind_faults") as (module,):
+        yield module
 
 
 def test_a_fault_and_a_healthy_run(bench, tmp_path, capsys):

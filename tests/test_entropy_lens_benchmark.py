@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import math
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import benchmark_modules
 
 pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
 pytest.importorskip("sklearn", reason="the folds are scikit-learn's")
 
-
 from infogeo_adapters import load_model
 from infogeo_adapters.models import background_text
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
 PARTS = ("scores", "tables", "texts", "profiles", "models", "families", "prompts", "predictions")
 
 
 @pytest.fixture(scope="module")
 def bench():
     """The script as ``main`` and its helpers by their short names."""
-    if not (FOLDER / "entropy_lens.py").exists():
-        pytest.skip("benchmarks/ is not part of an installed package; run the tests in a clone")
-    sys.path.insert(0, str(FOLDER))
-    try:
-        found = {part: importlib.import_module(f"_entropy_lens_{part}") for part in PARTS}
-        found["main"] = importlib.import_module("entropy_lens")
-        yield SimpleNamespace(**found)
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in [m for m in sys.modules if m.lstrip("_").startswith("entropy_lens")]:
-            del sys.modules[name]
+    with benchmark_modules(*(f"_entropy_lens_{part}" for part in PARTS), "entropy_lens") as modules:
+        yield SimpleNamespace(**dict(zip((*PARTS, "main"), modules, strict=True)))
 
 
 @pytest.fixture(scope="module")

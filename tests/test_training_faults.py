@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import itertools
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import benchmark_modules
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'infogeo[transformers]'")
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
 PARTS = ("corpus", "models", "training", "faults", "run", "score", "choice", "baselines", "report")
 ARCHITECTURES = ("gpt2", "llama", "bert")
 CAUSAL = ("gpt2", "llama")
@@ -24,15 +21,8 @@ CAUSAL = ("gpt2", "llama")
 @pytest.fixture(scope="module")
 def bench():
     """The modules of the package by name."""
-    if not (FOLDER / "faults").exists():
-        pytest.skip("benchmarks/ is not part of an installed package; run the tests in a clone")
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield SimpleNamespace(**{part: importlib.import_module(f"faults.{part}") for part in PARTS})
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in [m for m in sys.modules if m == "faults" or m.startswith("faults.")]:
-            del sys.modules[name]
+    with benchmark_modules(*(f"faults.{part}" for part in PARTS)) as modules:
+        yield SimpleNamespace(**dict(zip(PARTS, modules, strict=True)))
 
 
 @pytest.fixture

@@ -191,7 +191,14 @@ def compiled_net(how, backend):
     return net, net, net
 
 
-@pytest.mark.filterwarnings("ignore")  # those of the compiler
+OF_THE_COMPILER = pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+)
+"""Warnings that torch gives of itself while it traces a training step."""
+
+
+@OF_THE_COMPILER
 @pytest.mark.parametrize(
     "how", ["blocks in place", "blocks wrapped", "in place", "wrapped", "wrapped, given bare"]
 )
@@ -226,7 +233,7 @@ def test_compiled_models_are_not_compiled_again_and_again(how):
     assert history.has("target_entropy") is (how not in ("in place", "wrapped, given bare"))
 
 
-@pytest.mark.filterwarnings("ignore")
+@OF_THE_COMPILER
 def test_a_compiled_model_that_tells_no_loss_is_noted():
     net, called, given = compiled_net("in place", "eager")
     optimizer = adam(net)
@@ -237,7 +244,7 @@ def test_a_compiled_model_that_tells_no_loss_is_noted():
     assert "torch.compile" in note
 
 
-@pytest.mark.filterwarnings("ignore")
+@OF_THE_COMPILER
 def test_steps_of_a_compiled_optimizer_are_counted():
     torch._dynamo.reset()
     torch.manual_seed(0)

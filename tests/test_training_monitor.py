@@ -277,6 +277,9 @@ def test_inputs_of_a_decoder_are_set_beside_what_it_is_to_predict():
         assert tokens.entropy() is not None
     tokens.see((), {"input_ids": ids, "labels": labels})
     assert tokens.shown() is None
+    same = TokenStatistics("next token")  # whatever it is said to learn, and though both inputs have one shape
+    same.see((), {"input_ids": shifted, "decoder_input_ids": shifted, "labels": labels})
+    assert same.shown() == 0.0
 
 
 @pytest.mark.parametrize("clear", ["after", "before", "never", "to zeros"])
@@ -540,6 +543,15 @@ def test_a_compiled_model_and_one_in_data_parallelism():
     with watch(torch.nn.DataParallel(model), optimizer, every=1, step=3) as monitor:
         train(model, optimizer, batches(1))
     assert monitor.history().steps == (3, 4)
+
+
+def test_a_probe_that_is_longer_than_the_context_of_a_module_of_ones_own():
+    net = Net()
+    net.table = torch.nn.Embedding(60, 8)
+    net.place = torch.nn.Embedding(6, 8)
+    net.table.register_forward_hook(lambda module, given, out: out + net.place(torch.arange(given[0].shape[1])))
+    with pytest.raises(ModelError, match=r"of shape \(\d+, 12\); if these are more tokens than it takes, give tokens="):
+        TrainingMonitor(net, optimizer=adam(net), probe=PROBE, objective="next token", blocks="layers")
 
 
 def test_a_module_of_ones_own():

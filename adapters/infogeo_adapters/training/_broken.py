@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from infogeo._checks import FloatArray
-from infogeo_adapters.training._live_tokens import ids_of, targets_of
+from infogeo_adapters.training._live_tokens import batch_of, ids_of
 from infogeo_adapters.training._measure_pass import without_padding
 from infogeo_adapters.training._measure_structure import logits_of
 from infogeo_adapters.training.probe import IGNORED, Objective
@@ -144,7 +144,7 @@ def _loss_from(output: Any, batch: LiveBatch, objective: Objective) -> torch.Ten
     import torch
 
     ids = ids_of(batch.args, batch.kwargs)
-    targets = None if ids is None else targets_of(ids, batch.kwargs, objective)
+    targets = None if ids is None else batch_of(ids, batch.kwargs, objective).targets
     if ids is None or targets is None:
         return None
     logits = logits_of(output, (int(ids.shape[0]), int(ids.shape[1])))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from infogeo_adapters.training.probe import IGNORED, Objective
 
@@ -18,8 +20,22 @@ RECENT = 8
 """Different batches that are remembered: epochs over many batches, in order or not, are no repetition."""
 
 
-Batch = tuple["torch.Tensor", "torch.Tensor | None", "torch.Tensor | None"]
-"""Ids, targets, and what the model is given in the places of the targets."""
+@dataclass(frozen=True)
+class Batch:
+    """What a model is trained on in one call."""
+
+    ids: torch.Tensor
+    targets: torch.Tensor | None = None
+    """What it is to predict, -100 where nothing; None if the call does not say."""
+    beside: torch.Tensor | None = None
+    """The tokens that it is given in the places of the targets, where these must not be shown there: masked tokens must
+    be masked, and the input of a decoder be shifted. None of causal models, which shift texts that are their own
+    labels."""
+
+    def moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        """The same with every tensor moved."""
+        targets, beside = (None if x is None else move(x) for x in (self.targets, self.beside))
+        return Batch(move(self.ids), targets, beside)
 
 
 class TokenStatistics:
@@ -45,11 +61,11 @@ class TokenStatistics:
         ids = ids_of(args, kwargs)
         if ids is None:
             return
-        batch = ids, targets_of(ids, kwargs, self._objective), inputs_beside_targets(ids, kwargs, self._objective)
+        batch = batch_of(ids, kwargs, self._objective)
         if ids.device.type == "cpu":
-            self._count(*batch)
+            self._count(batch)
             return
-        self._pending.append(tuple(None if x is None else x.detach().clone() for x in batch))  # type: ignore[arg-type]
+        self._pending.append(batch.moved(lambda x: x.detach().clone()))
         self._waiting += ids.numel()
         if self._waiting >= PENDING:
             self.settle()
@@ -58,7 +74,7 @@ class TokenStatistics:
         """Count what waits on a device."""
         pending, self._pending, self._waiting = self._pending, [], 0
         for batch in pending:
-            self._count(*(None if x is None else x.cpu() for x in batch))  # type: ignore[arg-type]
+            self._count(batch.moved(lambda x: x.cpu()))
 
     def entropy(self) -> float | None:
         r"""Entropy of the targets so far in nats, None if there are none.
@@ -93,10 +109,10 @@ class TokenStatistics:
         self._answers = self._shown = 0
         return shown / answers if answers else None
 
-    def _count(self, ids: torch.Tensor, targets: torch.Tensor | None, inputs: torch.Tensor | None) -> None:
+    def _count(self, batch: Batch) -> None:
         import torch
 
-        texts = sorted(text.tobytes() for text in ids.contiguous().numpy())  # in another order it is the same batch
+        texts = sorted(text.tobytes() for text in batch.ids.contiguous().numpy())  # in another order it is the same
         name = hashlib.blake2b(b"".join(texts), digest_size=8).digest()
         self._batches += 1
         self._repeated += name in self._known
@@ -104,13 +120,13 @@ class TokenStatistics:
         self._known[name] = None  # the latest, at the end
         if len(self._known) > RECENT:
             del self._known[next(iter(self._known))]
-        if targets is None:
+        if batch.targets is None:
             return
-        if inputs is not None:
-            asked = targets != IGNORED
-            self._answers += int(asked.sum())
-            self._shown += int(((inputs == targets) & asked).sum())
-        kept = targets[targets != IGNORED]
+        asked = batch.targets != IGNORED
+        kept = batch.targets[asked]
+        if batch.beside is not None:
+            self._answers += len(kept)
+            self._shown += int((batch.beside[asked] == kept).sum())
         if not kept.numel() or int(kept.min()) < 0:
             return
         found = torch.bincount(kept.reshape(-1))
@@ -131,36 +147,22 @@ def ids_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None
     return next((x for x in given if isinstance(x, torch.Tensor) and x.ndim == 2 and x.dtype in kinds), None)
 
 
-def targets_of(ids: torch.Tensor, kwargs: dict[str, Any], objective: Objective) -> torch.Tensor | None:
-    """What a batch asks the model to predict, -100 where nothing; None if the call does not say."""
-    import torch
-
-    labels = kwargs.get("labels")
-    if isinstance(labels, torch.Tensor) and labels.shape == ids.shape:
-        return labels[:, 1:] if objective == "next token" else labels
-    if isinstance(labels, torch.Tensor) and _same_shape(kwargs.get("decoder_input_ids"), labels):
-        return labels
-    if objective != "next token":
-        return None
-    mask = kwargs.get("attention_mask")
-    if isinstance(mask, torch.Tensor) and mask.shape == ids.shape:
-        ids = ids.masked_fill(mask == 0, IGNORED)
-    return ids[:, 1:]
-
-
-def inputs_beside_targets(ids: torch.Tensor, kwargs: dict[str, Any], objective: Objective) -> torch.Tensor | None:
-    """The tokens in the places of those that :func:`targets_of` gives, where these must not be shown there.
-
-    Masked tokens must be masked, and the input of a decoder be shifted against what it is to predict. Causal models
-    are given texts and the same texts as labels, and shift them.
-    """
-    labels, decoder = kwargs.get("labels"), kwargs.get("decoder_input_ids")
+def batch_of(ids: torch.Tensor, kwargs: dict[str, Any], objective: Objective) -> Batch:
+    """What a model that is called with these ids is to learn."""
+    labels, decoder, mask = (kwargs.get(name) for name in ("labels", "decoder_input_ids", "attention_mask"))
     if _same_shape(decoder, labels):
-        return decoder
-    return ids if objective == "masked token" and _same_shape(ids, labels) else None
+        return Batch(ids, labels, decoder)
+    if _same_shape(labels, ids):
+        if objective == "next token":
+            return Batch(ids, labels[:, 1:])
+        return Batch(ids, labels, ids if objective == "masked token" else None)
+    if objective != "next token":
+        return Batch(ids)
+    return Batch(ids, (ids.masked_fill(mask == 0, IGNORED) if _same_shape(mask, ids) else ids)[:, 1:])
 
 
-def _same_shape(one: Any, other: Any) -> bool:
+def _same_shape(one: Any, other: Any) -> TypeGuard[torch.Tensor]:
+    """Whether both are tensors of one shape."""
     import torch
 
     return isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.shape == other.shape

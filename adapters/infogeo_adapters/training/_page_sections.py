@@ -101,8 +101,7 @@ def facts(diagnosis: Diagnosis, history: TrainingHistory) -> list[tuple[str, str
     texts, tokens = f.probe_shape
     said.append(("Probe batch", f"{plural(texts, 'text')} of {plural(tokens, 'token')}"))
     if diagnosis.changed_thresholds:
-        changed = ", ".join(f"{name} {value:g}" for name, value in diagnosis.changed_thresholds.items())
-        said.append(("Changed thresholds", changed))
+        said.append(("Changed thresholds", diagnosis.thresholds_changed))
     return [*said, ("Found", verdict(diagnosis))]
 
 
